@@ -1,0 +1,126 @@
+"""The arguments that NCDEPolicy adds to those of SB3's policies: their names, defaults and checks."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_ncde.encoder import FEATURE_NORMS
+from sb3_ncde.solvers import SOLVERS
+
+TIME_KINDS = ("elapsed", "timestamp")
+
+_LSTM_ARGUMENTS = {
+    "lstm_hidden_size": "latent_size, the size of the latent state",
+    "n_lstm_layers": "field_depth, the hidden layers of the vector field",
+    "lstm_kwargs": "latent_size, field_width, field_depth, initial_width and initial_depth",
+    "shared_lstm": "share_encoder=True",
+    "enable_critic_lstm": "share_encoder=False, which gives the critic an encoder of its own",
+}
+
+
+@dataclass(frozen=True)
+class NCDEArguments:
+    """What NCDEPolicy accepts beside SB3's own arguments; all are plain YAML values, checked on construction.
+
+    :raises TypeError: for a value of another type
+    :raises ValueError: for a value out of range
+    """
+
+    latent_size: int = 16
+    field_width: int = 32
+    field_depth: int = 1
+    initial_width: int = 32
+    initial_depth: int = 1
+    history_length: int = 8
+    hop_length: int | None = None
+    dt: float = 1.0
+    time_key: str | int | None = None
+    time_kind: str = "elapsed"
+    solver: str = "midpoint"
+    solver_steps: int = 1
+    rates: bool = True
+    path_in_field: bool = True
+    feature_norm: str = "layer_norm"
+    skip: bool = True
+    share_encoder: bool | None = None
+    control_size: int | None = 32
+
+    def __post_init__(self) -> None:
+        """Check every value, and derive ``hop_length`` where it is None."""
+        for name in ("latent_size", "field_width", "initial_width", "history_length", "solver_steps"):
+            _check_integer(name, getattr(self, name), minimum=1)
+        for name in ("field_depth", "initial_depth"):
+            _check_integer(name, getattr(self, name), minimum=0)
+        for name in ("rates", "path_in_field", "skip"):
+            _check_bool(name, getattr(self, name))
+        if self.share_encoder is not None:
+            _check_bool("share_encoder", self.share_encoder)
+        if self.control_size is not None:
+            _check_integer("control_size", self.control_size, minimum=1)
+        if self.time_key is not None and (isinstance(self.time_key, bool) or not isinstance(self.time_key, str | int)):
+            raise TypeError(f"time_key is a key of a Dict or a column of a Box observation, not {self.time_key!r}.")
+        _check_choice("time_kind", self.time_kind, TIME_KINDS)
+        _check_choice("solver", self.solver, SOLVERS)
+        _check_choice("feature_norm", self.feature_norm, FEATURE_NORMS)
+        if isinstance(self.dt, bool) or not isinstance(self.dt, int | float):
+            raise TypeError(f"dt is a number, the time between two observations, not {self.dt!r}.")
+        if not (math.isfinite(self.dt) and self.dt > 0):
+            raise ValueError(f"dt={self.dt}: the time between two observations is to be finite and above 0.")
+        if self.hop_length is None:
+            object.__setattr__(self, "hop_length", max(1, self.history_length // 2))
+        _check_integer("hop_length", self.hop_length, minimum=1)
+        if self.hop > self.history_length:
+            raise ValueError(
+                f"hop_length={self.hop_length} is more than history_length={self.history_length}: "
+                "a full window of history_length observations cannot drop hop_length of them."
+            )
+
+    @property
+    def hop(self) -> int:
+        """``hop_length`` once it is known."""
+        assert self.hop_length is not None
+        return self.hop_length
+
+
+def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArguments, dict[str, Any]]:
+    """Return the NCDE's arguments among the keyword arguments of a policy, and those that go to SB3.
+
+    :param policy: name of the policy class, for messages
+    :raises TypeError: for an argument of the LSTM policies, or one that nobody knows
+    """
+    ours = {field.name for field in fields(NCDEArguments)}
+    sb3 = set(inspect.signature(ActorCriticPolicy).parameters)
+    for name in kwargs:
+        if name in _LSTM_ARGUMENTS:
+            raise TypeError(f"{policy} has no LSTM, so no {name}; use {_LSTM_ARGUMENTS[name]}.")
+        if name not in ours | sb3:
+            raise TypeError(f"{policy} got an unexpected argument {name!r}.{_suggestion(name, ours | sb3)}")
+    arguments = NCDEArguments(**{name: value for name, value in kwargs.items() if name in ours})
+    return arguments, {name: value for name, value in kwargs.items() if name not in ours}
+
+
+def _suggestion(name: str, valid: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f" Did you mean {nearest[0]!r}?" if nearest else f" It takes {', '.join(sorted(valid))}."
+
+
+def _check_integer(name: str, value: object, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is an integer, not {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{name}={value} is to be at least {minimum}.")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is true or false, not {value!r}.")
+
+
+def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    if value not in tuple(choices):
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}.")

@@ -1,0 +1,79 @@
+"""What a policy refuses to act on: rows that do not fit the state, values that are not finite, time that runs back.
+
+The checks run when the agent acts, not on minibatches, whose rows it has acted on and whose padding has no time.
+"""
+
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+
+from sb3_ncde.history import ObservationHistory, State
+
+NORMALIZED_TIME = (
+    "If the environment is wrapped in VecNormalize, time must stay out of it: make time a key of a Dict "
+    "observation and pass norm_obs_keys with all the other keys."
+)
+
+
+def check_rows(n_rows: int, state: State) -> None:
+    """Raise ValueError if there is not one observation for each environment of the state."""
+    n_envs = state[0].shape[1]
+    if n_rows != n_envs:
+        raise ValueError(
+            f"Observations of {n_rows} environments, but a state of {n_envs}: pass the state that predict() "
+            "returned for the same environments, or None to begin with an empty history."
+        )
+
+
+def check_finite(observation: PyTorchObs, features: th.Tensor, history: ObservationHistory, state: State) -> None:
+    """Raise ValueError for NaN or infinite observations, and say where they are.
+
+    :param observation: as the environment gave it
+    :param features: features and time that were made of it, (N, D + 1)
+    """
+    if bool(th.isfinite(features).all()):
+        return
+    for name, values in observation.items() if isinstance(observation, dict) else [("", observation)]:
+        if not values.is_floating_point() or bool(th.isfinite(values).all()):
+            continue
+        env, *index = (~th.isfinite(values)).nonzero()[0].tolist()
+        raise ValueError(
+            f"Environment {env}, step {_step(env, history, state)}: the observation{name and f' {name!r}'} is "
+            f"{values[(env, *index)].item()} at index {index}. Observations are to be finite; hold the last value where "
+            "a sensor has none."
+        )
+    env = int((~th.isfinite(features)).any(dim=1).nonzero()[0])
+    raise ValueError(
+        f"Environment {env}, step {_step(env, history, state)}: the observation is finite, but its features are not; the "
+        "features extractor overflows or its weights have diverged (a lower learning rate may help)."
+    )
+
+
+def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:
+    """Raise ValueError if time runs backwards.
+
+    :param time: of the observations as observed, (N,)
+    :param episode_starts: 1 where an observation is the first of its episode, (N,)
+    """
+    if not history.timestamps:
+        backwards = time < 0
+        if bool(backwards.any()):
+            env = int(backwards.nonzero()[0])
+            raise ValueError(
+                f"Environment {env}, step {_step(env, history, state)}: the elapsed time since the previous observation "
+                f"is {time[env].item():g}, but time cannot run backwards. {NORMALIZED_TIME}"
+            )
+        return
+    count, last_time, _ = history.unpack(state)
+    backwards = (time < last_time) & (count > 0) & (episode_starts == 0)
+    if bool(backwards.any()):
+        env = int(backwards.nonzero()[0])
+        raise ValueError(
+            f"Environment {env}, step {_step(env, history, state)}: the timestamp is {time[env].item():g} after "
+            f"{last_time[env].item():g}, but time cannot run backwards within an episode; at its beginning, pass "
+            f"episode_start. {NORMALIZED_TIME}"
+        )
+
+
+def _step(env: int, history: ObservationHistory, state: State) -> int:
+    """Return the observations that the history of an environment has seen of its episode."""
+    return int(history.unpack(state)[0][env])

@@ -1,0 +1,53 @@
+"""From the observations of a window to the control path that drives the differential equation."""
+
+from typing import NamedTuple
+
+import torch as th
+
+SIMULTANEOUS = 1e-3
+"""Observations less than this fraction of the nominal step apart define no rate: the last rate is held."""
+
+
+class ControlPath(NamedTuple):
+    """A piecewise linear path through the observations of B windows.
+
+    :param increments: of each channel over each interval, (H-1, B, C); the channels are time, the features and,
+        with rates, their rates
+    :param values: of the features and, with rates, their rates at the knots, (H, B, D) or (H, B, 2D); time is
+        not among them, so that nothing depends on when the episode began
+    """
+
+    increments: th.Tensor
+    values: th.Tensor
+
+
+def control_path(features: th.Tensor, elapsed: th.Tensor, rates: bool) -> ControlPath:
+    """Return the path through the observations, given by its increments and values.
+
+    The rates are the backward differences of the features: 0 at the first knot, where no interval has
+    passed, then the slope of the interval that ends at the knot. A CDE integrates, it does not divide: with irregular
+    time the slope is what it cannot find by itself. A repeated last observation with no time elapsed (padding)
+    has increments of exactly zero in every channel.
+
+    :param features: at the knots, (H, B, D)
+    :param elapsed: time since the knot before in nominal steps, >= 0; that of the first knot is not read, (H, B)
+    :param rates: whether the rates are channels of the path
+    """
+    step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
+    change = features.diff(dim=0)  # (H-1, B, D)
+    if not rates:
+        return ControlPath(th.cat((step, change), dim=-1), features)
+    slopes = _backward_slopes(change, step)
+    # (H-1, B, 1 + 2D) and (H, B, 2D)
+    return ControlPath(th.cat((step, change, slopes.diff(dim=0)), dim=-1), th.cat((features, slopes), dim=-1))
+
+
+def _backward_slopes(change: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return the slope of the newest interval that took time, at every knot, (H, B, D); 0 where there is none."""
+    timed = step >= SIMULTANEOUS  # (H-1, B, 1)
+    first = change.new_zeros((1, *change.shape[1:]))
+    slopes = th.cat((first, change / th.where(timed, step, 1.0)))
+    # The knot whose slope holds at each knot: the newest one at the end of a timed interval.
+    knots = th.arange(1, slopes.shape[0], device=step.device).view(-1, 1, 1)
+    newest = th.where(timed, knots, 0).cummax(dim=0).values  # (H-1, B, 1)
+    return th.cat((first, slopes.gather(0, newest.expand_as(change))))

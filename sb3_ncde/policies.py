@@ -1,0 +1,281 @@
+"""NCDEPolicy, CnnNCDEPolicy and MultiInputNCDEPolicy: the policies for sb3-contrib's RecurrentPPO.
+
+This is the only module that knows RecurrentPPO's contract: a recurrent state for actor and critic, each a pair of
+tensors (1, N, size) whose zeros mean an empty history; minibatches of N sequences, padded with zeros at their ends.
+"""
+
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+
+from sb3_ncde.arguments import split_arguments
+from sb3_ncde.checks import check_finite, check_rows, check_time
+from sb3_ncde.encoder import NeuralCDE
+from sb3_ncde.history import ObservationHistory, State
+from sb3_ncde.observations import ObservationReader
+
+
+class NCDEPolicy(RecurrentActorCriticPolicy):
+    """Actor-critic policy whose memory is a neural controlled differential equation over recent observations.
+
+    For RecurrentPPO and vector observations: ``RecurrentPPO("NCDEPolicy", env)``. The recurrent state is the history
+    of observations itself, so it never goes stale when the weights change.
+
+    :param observation_space: of the environment
+    :param action_space: of the environment
+    :param lr_schedule: learning rate as a function of the remaining progress
+    :param latent_size: size Z of the latent state z
+    :param field_width: units of each hidden layer of the vector field
+    :param field_depth: hidden layers of the vector field
+    :param initial_width: units of each hidden layer of the network that makes z of the window's oldest observation
+    :param initial_depth: hidden layers of that network
+    :param history_length: observations H in a full window
+    :param hop_length: observations S that a full window drops at once; None: half of ``history_length``. The work per
+        step is about H/S intervals; at 1 the window slides
+    :param dt: time between two observations where none is observed; with ``time_key``, the unit of elapsed
+        time: the nominal time between two observations
+    :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
+    :param time_kind: "elapsed" (since the previous observation) or "timestamp" (within the episode)
+    :param solver: euler, midpoint, heun or rk4
+    :param solver_steps: solver steps from one observation to the next
+    :param rates: whether the rates of change of the features are channels of the path
+    :param path_in_field: whether the vector field sees the path's value and rates beside z
+    :param feature_norm: what z passes through on its way to the heads: tanh, layer_norm or none
+    :param skip: whether the newest features, their rates and the elapsed time go past the CDE to the heads
+    :param share_encoder: whether actor and critic share one encoder, both gradients flowing; None: as
+        ``share_features_extractor``
+    :param control_size: features wider than this (images) are projected to it by a learned linear map; None: never
+    :param kwargs: arguments of SB3's ``ActorCriticPolicy``
+    :raises TypeError: for an argument of the LSTM policies, an unknown one, or a value of the wrong type
+    :raises ValueError: for a value out of range, or a time that the observation space does not have
+    """
+
+    default_features_extractor: type[BaseFeaturesExtractor] = FlattenExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        **kwargs: Any,
+    ) -> None:
+        name = type(self).__name__
+        self.arguments, sb3_kwargs = split_arguments(name, kwargs)
+        sb3_kwargs.setdefault("features_extractor_class", self.default_features_extractor)
+        if isinstance(observation_space, spaces.Dict) and sb3_kwargs["features_extractor_class"] is FlattenExtractor:
+            raise ValueError(f"{name} takes vector observations; for the Dict {observation_space} use MultiInputNCDEPolicy.")
+        share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
+        share_encoder = self.arguments.share_encoder
+        if share_encoder and not share_features_extractor:
+            raise ValueError(
+                "share_encoder=True with share_features_extractor=False: one encoder cannot read the features of two "
+                "extractors. Leave share_encoder out to have two of each."
+            )
+        self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
+        self._calls_without_state = 0
+        self._warned_without_state = False
+        # The parent builds an LSTM for the actor, which is replaced below: make it the smallest.
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            lstm_hidden_size=1,
+            shared_lstm=share_features_extractor,
+            enable_critic_lstm=False,
+            **sb3_kwargs,
+        )
+        self.lstm_actor, self.lstm_critic = self._encoders
+        del self._encoders
+        self.critic = None
+        self.shared_lstm = self._share_encoder
+        self.lstm_hidden_state_shape = (self.lstm_actor.num_layers, 1, self.lstm_actor.hidden_size)
+        # The parent's optimizer holds the discarded parameters and not ours.
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Return the user's features extractor, with time passing by it."""
+        return ObservationReader(
+            self.observation_space,
+            self.arguments.time_key,
+            self.arguments.dt,
+            self.features_extractor_class,
+            **self.features_extractor_kwargs,
+        )
+
+    def _build_mlp_extractor(self) -> None:
+        """Build the encoders, then the heads' hidden layers, which are sized by the encoders' output."""
+        self._encoders = (self._make_encoder(), None if self._share_encoder else self._make_encoder())
+        self.lstm_output_dim = self._encoders[0].output_size
+        super()._build_mlp_extractor()
+
+    def _make_encoder(self) -> NeuralCDE:
+        arguments = self.arguments
+        observed = arguments.time_key is not None
+        history = ObservationHistory(
+            arguments.history_length,
+            arguments.hop,
+            self.features_dim - 1,
+            unit=arguments.dt if observed else 1.0,
+            timestamps=observed and arguments.time_kind == "timestamp",
+        )
+        return NeuralCDE(
+            history,
+            latent_size=arguments.latent_size,
+            field_width=arguments.field_width,
+            field_depth=arguments.field_depth,
+            initial_width=arguments.initial_width,
+            initial_depth=arguments.initial_depth,
+            solver=arguments.solver,
+            solver_steps=arguments.solver_steps,
+            rates=arguments.rates,
+            path_in_field=arguments.path_in_field,
+            feature_norm=arguments.feature_norm,
+            skip=arguments.skip,
+            control_size=arguments.control_size,
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """Return what :meth:`load` needs to build the same policy."""
+        parameters = super()._get_constructor_parameters()
+        return parameters | asdict(self.arguments) | {"share_features_extractor": self.share_features_extractor}
+
+    def forward(
+        self, obs: PyTorchObs, lstm_states: RNNStates, episode_starts: th.Tensor, deterministic: bool = False
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor, RNNStates]:
+        """Act: one step of each environment.
+
+        :param obs: observations of N environments
+        :param lstm_states: their histories, two tensors (1, N, hidden_size) for actor and for critic
+        :param episode_starts: 1 where the observation is the first of its episode, (N,)
+        :param deterministic: whether to take the most likely action instead of a sample
+        :return: actions, values (N, 1), log-probabilities (N,), the histories after this step
+        :raises ValueError: for values that are not finite, time that runs backwards, or another number of rows
+        """
+        pi_features, vf_features = self._extract(obs)
+        self._check(obs, pi_features, lstm_states.pi, episode_starts)
+        latent_pi, latent_vf, lstm_states = self._encode_both(pi_features, vf_features, lstm_states, episode_starts)
+        distribution = self._distribution(latent_pi)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        return actions.reshape((-1, *self.action_space.shape)), self._value(latent_vf), log_prob, lstm_states  # type: ignore[misc]
+
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: th.Tensor, lstm_states: RNNStates, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+        """Evaluate the actions of N sequences of T steps, flattened to N * T rows.
+
+        :param obs: observations, sequence by sequence
+        :param actions: of each row
+        :param lstm_states: the histories before each sequence
+        :param episode_starts: 1 where a row is the first of its episode, anywhere in a sequence, (N * T,)
+        :return: values (N * T, 1), log-probabilities and entropies (N * T,)
+        """
+        latent_pi, latent_vf, _ = self._encode_both(*self._extract(obs), lstm_states, episode_starts)
+        distribution = self._distribution(latent_pi)
+        return self._value(latent_vf), distribution.log_prob(actions), distribution.entropy()
+
+    def get_distribution(
+        self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
+    ) -> tuple[Distribution, State]:
+        """Return the distribution of the actor's action, and its histories after this step."""
+        features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
+        self._check(obs, features, lstm_states, episode_starts)
+        latent_pi, state = self.lstm_actor(features, lstm_states, episode_starts)
+        return self._distribution(latent_pi), state
+
+    def predict_values(self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor) -> th.Tensor:
+        """Return the critic's values, (N, 1)."""
+        features = super(ActorCriticPolicy, self).extract_features(obs, self.vf_features_extractor)
+        self._check(obs, features, lstm_states, episode_starts)
+        encoder = self.lstm_actor if self.lstm_critic is None else self.lstm_critic
+        return self._value(encoder(features, lstm_states, episode_starts)[0])
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Return actions for observations, and the histories to pass as ``state`` with the next ones.
+
+        :param observation: of one environment or of N
+        :param state: what the last call returned; None: empty histories
+        :param episode_start: whether each observation is the first of its episode, (N,)
+        :param deterministic: whether to take the most likely action instead of a sample
+        :raises ValueError: for values that are not finite, time that runs backwards, or a state of another number
+            of environments
+        """
+        if state is not None or (episode_start is not None and np.all(episode_start)):
+            self._calls_without_state = 0
+        else:
+            self._calls_without_state += 1
+        if self._calls_without_state == 2 and not self._warned_without_state:
+            self._warned_without_state = True
+            warnings.warn(
+                f"predict() is called again and again without a state, so {type(self).__name__} acts without memory. Pass "
+                "the state that the last call returned: action, state = model.predict(obs, state, episode_start).",
+                stacklevel=3,
+            )
+        return super().predict(observation, state, episode_start, deterministic)
+
+    def _extract(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+        """Return features and time of each row for actor and critic, (rows, D + 1) each."""
+        features = self.extract_features(obs)
+        return features if isinstance(features, tuple) else (features, features)
+
+    def _encode_both(
+        self, pi_features: th.Tensor, vf_features: th.Tensor, lstm_states: RNNStates, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor, RNNStates]:
+        """Encode the histories: the features for both heads, and the histories after the last step."""
+        latent_pi, pi_state = self.lstm_actor(pi_features, lstm_states.pi, episode_starts)
+        if self.lstm_critic is None:
+            return latent_pi, latent_pi, RNNStates(pi_state, pi_state)
+        latent_vf, vf_state = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)
+        return latent_pi, latent_vf, RNNStates(pi_state, vf_state)
+
+    def _distribution(self, latent_pi: th.Tensor) -> Distribution:
+        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
+
+    def _value(self, latent_vf: th.Tensor) -> th.Tensor:
+        value: th.Tensor = self.value_net(self.mlp_extractor.forward_critic(latent_vf))
+        return value
+
+    def _check(self, obs: PyTorchObs, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
+        """Raise ValueError for what cannot be acted on; see :mod:`sb3_ncde.checks`."""
+        history = self.lstm_actor.history
+        check_rows(features.shape[0], state)
+        check_finite(obs, features, history, state)
+        if self.arguments.time_key is not None:
+            check_time(features[:, -1], episode_starts, history, state)
+
+
+class CnnNCDEPolicy(NCDEPolicy):
+    """:class:`NCDEPolicy` for images: NatureCNN as features extractor.
+
+    The history holds the extractor's outputs, so the part of a window that comes from the stored state carries the
+    features of the rollout's weights, and no gradient to the extractor.
+    """
+
+    default_features_extractor = NatureCNN
+
+
+class MultiInputNCDEPolicy(NCDEPolicy):
+    """:class:`NCDEPolicy` for Dict observations: CombinedExtractor as features extractor."""
+
+    default_features_extractor = CombinedExtractor
