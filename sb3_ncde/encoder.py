@@ -1,13 +1,11 @@
 """NeuralCDE: observation history in, features for actor and critic out."""
 
-from typing import Any
-
 import torch as th
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_ncde.history import ObservationHistory, State
-from sb3_ncde.path import control_path
+from sb3_ncde.path import ControlPath, control_path
 from sb3_ncde.solvers import integrate
 from sb3_ncde.vector_field import VectorField
 
@@ -101,15 +99,13 @@ class NeuralCDE(nn.Module):
         """
         n_seq = state[0].shape[1]
         sequences = observations.view(n_seq, -1, self.input_size)  # (N, T, D + 1)
-        windows, state = self.history.append(
+        appended, state = self.history.append(
             sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1)
         )
-        features = windows.features if self.control is None else self.control(windows.features)
+        windows = self.history.windows(appended)
+        features = self._control(windows.features)
         path = control_path(features, windows.elapsed, self.rates)
-        initial = self.initial(features[0])
-        knots = integrate(
-            self.field, initial, path.increments, self.field.drive(path.values), self.solver, self.solver_steps
-        )
+        knots = self.solve(self.initial(features[0]), path)
         step = (windows.knot, windows.window)
         z = self._normalize(knots[step])  # (H, B, Z) -> (N * T, Z)
         if not self.skip:
@@ -118,6 +114,15 @@ class NeuralCDE(nn.Module):
         if self.rates:
             newest.append(path.values[step][:, features.shape[-1] :])
         return th.cat(newest, dim=-1), state
+
+    def solve(self, initial: th.Tensor, path: ControlPath) -> th.Tensor:
+        """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
+        drive = self.field.drive(path.values)
+        return integrate(self.field.product(), initial, path.increments, drive, self.solver, self.solver_steps)
+
+    def _control(self, features: th.Tensor) -> th.Tensor:
+        """Return what the path runs through: the features, or their projection."""
+        return features if self.control is None else self.control(features)
 
     def _normalize(self, z: th.Tensor) -> th.Tensor:
         if self.feature_norm == "tanh":

@@ -3,16 +3,35 @@
 The history of an environment holds the latest n <= H observations of its episode. When it is full, the S oldest
 are dropped before the new one is appended (H is ``history_length``, S is ``hop_length``), so that up to S steps in a
 row share their oldest observation, and with it one solve: the solution at each knot serves the step of that knot.
+
+Which observation stands where is a matter of integers. It is settled on the host, in NumPy, where an operation on a
+few integers costs a tenth of what it costs as a tensor.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch as th
 
 State = tuple[th.Tensor, th.Tensor]
+Integers = npt.NDArray[np.int64]
 
 _COUNTED = 2**20
 """Hops after which the count of observations starts over, since float32 counts no further than 2**24."""
+
+
+class Sequences(NamedTuple):
+    """N histories, each followed by T new observations.
+
+    :param line: H slots, then T new observations, each (features, elapsed time in nominal steps), (N, H + T, D + 1)
+    :param seen: observations of the episode up to each step, (N, T)
+    :param points: observations in the window of each step, (N, T)
+    """
+
+    line: th.Tensor
+    seen: Integers
+    points: Integers
 
 
 class Windows(NamedTuple):
@@ -20,14 +39,14 @@ class Windows(NamedTuple):
 
     :param features: of the observations, oldest first, (H, B, D); a shorter window repeats its newest one
     :param elapsed: time since the observation before in nominal steps, (H, B); 0 for a repeated one
-    :param window: the window that serves each step, (N * T,)
-    :param knot: the knot of that window at which its solution serves the step, (N * T,)
+    :param knot: the knot at which each step is served, (N * T,)
+    :param window: by which window, (N * T,)
     """
 
     features: th.Tensor
     elapsed: th.Tensor
-    window: th.Tensor
     knot: th.Tensor
+    window: th.Tensor
 
 
 class ObservationHistory:
@@ -61,86 +80,83 @@ class ObservationHistory:
 
     def unpack(self, state: State) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Return the count (N,), the time of the newest observation (N,) and the slots (N, H, D + 1) of a state."""
-        packed = th.cat(state, dim=-1).squeeze(0)  # 2 x (1, N, size) -> (N, 2 * size)
-        slots = packed[:, 2 : self._packed_size].unflatten(1, (self.history_length, self.features_dim + 1))
+        packed = th.cat(state, dim=-1)[0]  # 2 x (1, N, size) -> (N, 2 * size)
+        slots = packed[:, 2 : self._packed_size].view(-1, self.history_length, self.features_dim + 1)
         return packed[:, 0], packed[:, 1], slots
 
-    def _pack(self, count: th.Tensor, time: th.Tensor, slots: th.Tensor) -> State:
-        spare = slots.new_zeros((slots.shape[0], 2 * self.size - self._packed_size))
-        packed = th.cat((count.unsqueeze(1), time.unsqueeze(1), slots.flatten(1), spare), dim=1)
-        first, second = packed.unsqueeze(0).chunk(2, dim=-1)
-        return first.contiguous(), second.contiguous()
-
-    def points(self, count: th.Tensor) -> th.Tensor:
-        """Return n, the observations that the window holds after ``count`` observations of an episode."""
+    def points(self, seen: Integers) -> Integers:
+        """Return n, the observations that the window holds once ``seen`` observations of the episode are in."""
         full, hop = self.history_length, self.hop_length
-        return th.where(count <= full, count, full - hop + 1 + (count - full - 1) % hop)
+        return np.where(seen <= full, seen, full - hop + 1 + (seen - full - 1) % hop)
 
     def append(
         self, features: th.Tensor, time: th.Tensor, state: State, episode_starts: th.Tensor
-    ) -> tuple[Windows, State]:
+    ) -> tuple[Sequences, State]:
         """Append T observations to each of N histories.
 
         :param features: new observations, (N, T, D)
         :param time: their times, in the caller's unit, (N, T)
         :param state: the histories before them, two tensors (1, N, size)
         :param episode_starts: 1 where an observation is the first of its episode, 0 elsewhere, (N, T)
-        :return: the windows that serve the N * T steps, and the histories after the last step
+        :return: the sequences, for :meth:`windows`, and the histories after the last step
         """
-        n_seq, n_steps = time.shape
         count, last_time, slots = self.unpack(state)
-        count = count.long().unsqueeze(1)  # (N, 1)
-        step = th.arange(n_steps, device=time.device)  # (T,)
-
-        # Where the episode of each step began, as a step of this sequence; -1: before it. (N, T)
-        start = th.where(episode_starts > 0, step, -1).cummax(dim=1).values
-        seen = th.where(start >= 0, step - start, step + count) + 1  # observations of the episode so far
-        held = th.where(start >= 0, step - start, step + self.points(count)) + 1  # the same, but for dropped ones
-        n_points = self.points(held)
-        elapsed = self._elapsed(time, last_time, seen)
-
-        # Slots and new observations in one line per sequence; step t stands at H + t. (N, H + T, D + 1)
-        line = th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
-        after = self._pack(
-            self._wrap(seen[:, -1]).to(line.dtype), time[:, -1], line[:, n_steps:] * self._used(n_points[:, -1:])
-        )
-        return self._windows(line, n_points, step), after
-
-    def _elapsed(self, time: th.Tensor, last_time: th.Tensor, seen: th.Tensor) -> th.Tensor:
-        """Return the time since the observation before in nominal steps, (N, T); 0 at the first of an episode."""
+        seen, points = self._count(count.cpu().numpy(), episode_starts.cpu().numpy())
         if self.timestamps:
-            time = time - th.cat((last_time.unsqueeze(1), time[:, :-1]), dim=1)
-        # Padded rows of a minibatch have no time, so there it may run backwards.
-        return th.where(seen > 1, time / self.unit, 0.0).clamp(min=0.0)
+            time, timestamp = time.diff(dim=1, prepend=last_time.unsqueeze(1)), time[:, -1]
+        else:
+            timestamp = th.zeros_like(last_time)
+        # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
+        elapsed = (time * self._like(seen > 1, time) / self.unit).clamp_(min=0.0)
+        line = th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
 
-    def _wrap(self, count: th.Tensor) -> th.Tensor:
-        """Return a count with the same :meth:`points`, small enough for float32, (N,)."""
+        n_seq, n_steps = time.shape
+        packed = line.new_zeros((n_seq, 2 * self.size))
+        packed[:, 0] = self._like(self._wrap(seen[:, -1]), line)
+        packed[:, 1] = timestamp
+        unused = np.arange(self.history_length) < self.history_length - points[:, -1:]
+        kept = line[:, n_steps:] * self._like(~unused, line).unsqueeze(-1)
+        packed[:, 2 : self._packed_size] = kept.view(n_seq, -1)
+        first, second = packed.unsqueeze(0).split(self.size, dim=-1)
+        return Sequences(line, seen, points), (first.contiguous(), second.contiguous())
+
+    def windows(self, sequences: Sequences) -> Windows:
+        """Cut sequences into windows, one for all steps in a row that share their oldest observation."""
+        line, _, points = sequences
+        n_seq, length = line.shape[:2]
+        n_steps = points.shape[1]
+        # The place of each step's newest and oldest observation in the lines, one behind the other. (N * T,)
+        newest = (self.history_length + np.arange(n_steps) + length * np.arange(n_seq)[:, None]).ravel()
+        oldest = newest - points.ravel() + 1
+        opens = np.diff(oldest, prepend=-1) != 0  # the first step of each window
+        first = np.flatnonzero(opens)  # (B,)
+        last = np.append(first[1:], oldest.size) - 1
+
+        place = oldest[first] + np.arange(points.max())[:, None]  # (H, B)
+        observations = line.view(-1, line.shape[-1])[self._index(np.minimum(place, newest[last]), line)]
+        elapsed = observations[..., -1] * self._like(place <= newest[last], line)
+        knot, window = points.ravel() - 1, np.cumsum(opens) - 1
+        return Windows(observations[..., :-1], elapsed, self._index(knot, line), self._index(window, line))
+
+    def _count(self, count: npt.NDArray[Any], episode_starts: npt.NDArray[Any]) -> tuple[Integers, Integers]:
+        """Return the observations of the episode up to each step, and those in the window, (N, T) each."""
+        before = count.astype(np.int64)[:, None]  # (N, 1)
+        step = np.arange(episode_starts.shape[1])  # (T,)
+        # The step at which the episode of each step began; -1: before the sequence.
+        start = np.maximum.accumulate(np.where(episode_starts > 0, step, -1), axis=1)
+        seen = np.where(start >= 0, step - start, step + before) + 1
+        # A history that has dropped observations goes on like one that never had them.
+        return seen, self.points(np.where(start >= 0, seen, step + self.points(before) + 1))
+
+    def _wrap(self, seen: Integers) -> Integers:
+        """Return a count with the same :meth:`points`, small enough for float32."""
         period = self.hop_length * _COUNTED
-        return th.where(count > self.history_length + period, count - period, count)
+        return np.where(seen > self.history_length + period, seen - period, seen)
 
-    def _used(self, n_points: th.Tensor) -> th.Tensor:
-        """Return 1 for the slots that n points use and 0 for the others: (N, 1) -> (N, H, 1)."""
-        slot = th.arange(self.history_length, device=n_points.device)
-        return (slot >= self.history_length - n_points).unsqueeze(-1)
+    @staticmethod
+    def _like(values: npt.NDArray[Any], tensor: th.Tensor) -> th.Tensor:
+        return th.from_numpy(values).to(device=tensor.device, dtype=tensor.dtype)
 
-    def _windows(self, line: th.Tensor, n_points: th.Tensor, step: th.Tensor) -> Windows:
-        """Cut the lines into windows, one for all steps in a row with the same oldest observation.
-
-        :param line: slots and new observations, (N, H + T, D + 1)
-        :param n_points: points of the window of each step, (N, T)
-        :param step: 0 to T-1, (T,)
-        """
-        n_seq, length, width = line.shape
-        newest = self.history_length + step + length * th.arange(n_seq, device=line.device).unsqueeze(1)  # (N, T)
-        newest, n_points = newest.flatten(), n_points.flatten()  # (N * T,)
-        oldest = newest - n_points + 1
-        opens = oldest.diff(prepend=oldest.new_full((1,), -1)) != 0  # the first step of each window
-        first = opens.nonzero().squeeze(1)  # (B,)
-        last = th.cat((first[1:], first.new_full((1,), oldest.shape[0]))) - 1  # (B,)
-
-        knots = th.arange(int(n_points.max()), device=line.device).unsqueeze(1)
-        place = oldest[first] + knots  # (H, B)
-        end = newest[last]
-        points = line.flatten(0, 1)[th.minimum(place, end)]  # (H, B, D + 1)
-        features, elapsed = points.split((width - 1, 1), dim=-1)
-        return Windows(features, elapsed.squeeze(-1) * (place <= end), opens.cumsum(0) - 1, n_points - 1)
+    @staticmethod
+    def _index(values: Integers, tensor: th.Tensor) -> th.Tensor:
+        return th.from_numpy(values).to(tensor.device)

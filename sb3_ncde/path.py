@@ -21,10 +21,12 @@ class ControlPath(NamedTuple):
     values: th.Tensor
 
 
-def control_path(features: th.Tensor, elapsed: th.Tensor, rates: bool) -> ControlPath:
+def control_path(
+    features: th.Tensor, elapsed: th.Tensor, rates: bool, first_rate: th.Tensor | None = None
+) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
-    The rates are the backward differences of the features: 0 at the first knot, where no interval has
+    The rates are the backward differences of the features: 0 at the first knot of a window, where no interval has
     passed, then the slope of the interval that ends at the knot. A CDE integrates, it does not divide: with irregular
     time the slope is what it cannot find by itself. A repeated last observation with no time elapsed (padding)
     has increments of exactly zero in every channel.
@@ -32,22 +34,24 @@ def control_path(features: th.Tensor, elapsed: th.Tensor, rates: bool) -> Contro
     :param features: at the knots, (H, B, D)
     :param elapsed: time since the knot before in nominal steps, >= 0; that of the first knot is not read, (H, B)
     :param rates: whether the rates are channels of the path
+    :param first_rate: at the first knot, (B, D), where the path continues an earlier one; None: 0
     """
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = features.diff(dim=0)  # (H-1, B, D)
     if not rates:
         return ControlPath(th.cat((step, change), dim=-1), features)
-    slopes = _backward_slopes(change, step)
+    slopes = _backward_slopes(change, step, features.new_zeros(features.shape[1:]) if first_rate is None else first_rate)
     # (H-1, B, 1 + 2D) and (H, B, 2D)
     return ControlPath(th.cat((step, change, slopes.diff(dim=0)), dim=-1), th.cat((features, slopes), dim=-1))
 
 
-def _backward_slopes(change: th.Tensor, step: th.Tensor) -> th.Tensor:
-    """Return the slope of the newest interval that took time, at every knot, (H, B, D); 0 where there is none."""
+def _backward_slopes(change: th.Tensor, step: th.Tensor, first: th.Tensor) -> th.Tensor:
+    """Return the slope of the newest interval that took time, at every knot, (H, B, D); before any, ``first``."""
     timed = step >= SIMULTANEOUS  # (H-1, B, 1)
-    first = change.new_zeros((1, *change.shape[1:]))
-    slopes = th.cat((first, change / th.where(timed, step, 1.0)))
+    slopes = th.cat((first.unsqueeze(0), change / th.where(timed, step, 1.0)))
+    if bool(timed.all()):
+        return slopes
     # The knot whose slope holds at each knot: the newest one at the end of a timed interval.
     knots = th.arange(1, slopes.shape[0], device=step.device).view(-1, 1, 1)
     newest = th.where(timed, knots, 0).cummax(dim=0).values  # (H-1, B, 1)
-    return th.cat((first, slopes.gather(0, newest.expand_as(change))))
+    return th.cat((slopes[:1], slopes.gather(0, newest.expand_as(change))))

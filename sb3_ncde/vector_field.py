@@ -1,8 +1,13 @@
 """The vector field f of the controlled differential equation dz = f(z, X) dX."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch as th
 from torch import nn
 from torch.nn import functional as F
+
+from sb3_ncde.solvers import Field
 
 
 class VectorField(nn.Module):
@@ -23,7 +28,8 @@ class VectorField(nn.Module):
         self.latent_size = latent_size
         self.channels = channels
         sizes = [latent_size, *[width] * depth, latent_size * channels]
-        self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in zip(sizes, sizes[1:], strict=False))
+        linears = [nn.Linear(n_in, n_out) for n_in, n_out in zip(sizes, sizes[1:], strict=False)]
+        self.layers = cast(Sequence[nn.Linear], nn.ModuleList(linears))
         self.drive_layer = nn.Linear(drive_size, sizes[1], bias=False) if drive_size else None
 
     def drive(self, values: th.Tensor) -> th.Tensor | None:
@@ -37,21 +43,22 @@ class VectorField(nn.Module):
         """
         if self.drive_layer is None:
             return None
-        drive: th.Tensor = self.drive_layer(values)
-        return drive + self.layers[0].bias
+        return F.linear(values, self.drive_layer.weight, self.layers[0].bias)
 
-    def forward(self, z: th.Tensor, increment: th.Tensor, drive: th.Tensor | None = None) -> th.Tensor:
-        """Return the product f(z, X) dX.
+    def product(self) -> Field:
+        """Return f(z, X) dX as a function of z (B, Z), dX (B, C) and the drive (B, width) or None.
 
-        :param z: latent state, (B, Z)
-        :param increment: dX, (B, C)
-        :param drive: the share of X in the first layer, (B, width), from :meth:`drive`
-        :return: (B, Z)
+        The weights are looked up here, once per solve and not at every stage.
         """
-        first = self.layers[0]
-        hidden = first(z) if drive is None else th.addmm(drive, z, first.weight.t())  # type: ignore[operator]
-        for layer in self.layers[1:]:
-            hidden = layer(F.softplus(hidden))
-        # (B, Z * C) -> (B, Z, C), times (B, C, 1) -> (B, Z)
-        matrix = th.tanh(hidden).view(-1, self.latent_size, self.channels)
-        return th.bmm(matrix, increment.unsqueeze(-1)).squeeze(-1)
+        weights = [layer.weight.t() for layer in self.layers]
+        biases = [layer.bias for layer in self.layers]
+        shape = (-1, self.latent_size, self.channels)
+
+        def field(z: th.Tensor, increment: th.Tensor, drive: th.Tensor | None) -> th.Tensor:
+            hidden = th.addmm(biases[0] if drive is None else drive, z, weights[0])
+            for weight, bias in zip(weights[1:], biases[1:], strict=True):
+                hidden = th.addmm(bias, F.softplus(hidden), weight)
+            # (B, Z * C) -> (B, Z, C), times (B, C, 1) -> (B, Z)
+            return th.bmm(th.tanh(hidden).view(shape), increment.unsqueeze(-1)).squeeze(-1)
+
+        return field

@@ -1,0 +1,74 @@
+"""A slow, obviously right reference of the encoder: lists, loops, and torchcde's cdeint on every single window."""
+
+from dataclasses import dataclass, field
+
+import torch as th
+import torchcde
+
+from sb3_ncde.encoder import NeuralCDE
+from sb3_ncde.path import SIMULTANEOUS
+
+SUB_STEPS = 32
+
+
+@dataclass
+class ReferenceHistory:
+    """The history of one environment: a list of (features, elapsed time)."""
+
+    history_length: int
+    hop_length: int
+    window: list[tuple[th.Tensor, float]] = field(default_factory=list)
+    seen: int = 0
+
+    def step(self, features: th.Tensor, elapsed: float, first: bool) -> list[tuple[th.Tensor, float]]:
+        """Append one observation as design says, and return the window."""
+        if first:
+            self.window, self.seen = [], 0
+        if len(self.window) == self.history_length:
+            del self.window[: self.hop_length]
+        self.window = [*self.window, (features, elapsed if self.seen else 0.0)]
+        self.seen += 1
+        return self.window
+
+
+def reference_path(window: list[tuple[th.Tensor, float]], rates: bool) -> th.Tensor:
+    """Return the knots of the control path, (points, C): time, features, rates."""
+    time, rate = 0.0, th.zeros_like(window[0][0])
+    knots = []
+    for i, (features, elapsed) in enumerate(window):
+        if i:
+            time += elapsed
+            if elapsed >= SIMULTANEOUS:
+                rate = (features - window[i - 1][0]) / elapsed
+        channels = [features.new_tensor([time]), features]
+        knots.append(th.cat([*channels, rate] if rates else channels))
+    return th.stack(knots)
+
+
+def reference_z(encoder: NeuralCDE, window: list[tuple[th.Tensor, float]]) -> th.Tensor:
+    """Return z at the end of one window by torchcde's cdeint, rk4 with many steps per interval, (Z,)."""
+    knots = reference_path(window, encoder.rates)
+    z0 = encoder.initial(window[0][0])
+    if len(window) == 1:
+        return z0
+    path = torchcde.LinearInterpolation(torchcde.linear_interpolation_coeffs(knots))
+    product = encoder.field.product()
+    channels = knots.shape[-1]
+
+    def matrix(t: th.Tensor, z: th.Tensor) -> th.Tensor:
+        drive = encoder.field.drive(path.evaluate(t)[None, 1:])
+        unit = th.eye(channels, dtype=z.dtype)
+        columns = [product(z[None], unit[c][None], drive)[0] for c in range(channels)]
+        return th.stack(columns, dim=-1)
+
+    # perturb: at a knot the derivative jumps; evaluate it on the side the step is on.
+    z = torchcde.cdeint(
+        path,
+        matrix,
+        z0,
+        path.interval,
+        adjoint=False,
+        method="rk4",
+        options={"step_size": 1.0 / SUB_STEPS, "perturb": True},
+    )
+    return z[-1]

@@ -1,0 +1,258 @@
+"""The encoder against the reference, and the invariants of its window, batch, padding and time."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sb3_ncde.encoder import NeuralCDE
+from sb3_ncde.history import ObservationHistory, State
+from sb3_ncde.path import SIMULTANEOUS, control_path
+from tests.reference import SUB_STEPS, ReferenceHistory, reference_path, reference_z
+
+D = 2
+
+
+def make_encoder(history_length: int = 4, hop_length: int = 2, *, timestamps: bool = False, **kwargs: Any) -> NeuralCDE:
+    defaults: dict[str, Any] = {
+        "latent_size": 5,
+        "field_width": 7,
+        "field_depth": 1,
+        "initial_width": 6,
+        "initial_depth": 1,
+        "solver": "midpoint",
+        "solver_steps": 1,
+        "rates": True,
+        "path_in_field": True,
+        "feature_norm": "none",
+        "skip": False,
+        "control_size": None,
+    }
+    history = ObservationHistory(history_length, hop_length, D, timestamps=timestamps)
+    return NeuralCDE(history, **(defaults | kwargs)).double()
+
+
+def empty(encoder: NeuralCDE, n_seq: int) -> State:
+    zeros = th.zeros(1, n_seq, encoder.hidden_size, dtype=th.float64)
+    return zeros, zeros
+
+
+def random_sequences(n_seq: int, n_steps: int) -> th.Tensor:
+    """Features and elapsed time, (N, T, D + 1)."""
+    return th.cat((th.randn(n_seq, n_steps, D), 0.2 + th.rand(n_seq, n_steps, 1)), dim=-1).double()
+
+
+def encode(encoder: NeuralCDE, sequences: th.Tensor, starts: th.Tensor | None = None) -> th.Tensor:
+    """Encode sequences from empty histories, (N, T, D + 1) -> (N, T, output)."""
+    n_seq, n_steps = sequences.shape[:2]
+    starts = th.zeros(n_seq, n_steps) if starts is None else starts
+    with th.no_grad():
+        output, _ = encoder(sequences.flatten(0, 1), empty(encoder, n_seq), starts.flatten())
+    return output.view(n_seq, n_steps, -1)
+
+
+def step_by_step(encoder: NeuralCDE, sequences: th.Tensor, starts: th.Tensor) -> th.Tensor:
+    state = empty(encoder, sequences.shape[0])
+    outputs = []
+    with th.no_grad():
+        for t in range(sequences.shape[1]):
+            output, state = encoder(sequences[:, t], state, starts[:, t])
+            outputs.append(output)
+    return th.stack(outputs, dim=1)
+
+
+@pytest.mark.parametrize("rates", [True, False])
+@pytest.mark.parametrize("path_in_field", [True, False])
+@pytest.mark.parametrize(("history_length", "hop_length"), [(1, 1), (4, 1), (4, 2), (4, 4)])
+def test_z_is_that_of_cdeint_on_each_window(
+    history_length: int, hop_length: int, rates: bool, path_in_field: bool
+) -> None:
+    encoder = make_encoder(
+        history_length, hop_length, rates=rates, path_in_field=path_in_field, solver="rk4", solver_steps=SUB_STEPS
+    )
+    sequences = random_sequences(2, 11)
+    starts = th.zeros(2, 11)
+    starts[0, 6] = starts[1, 2] = starts[1, 3] = 1.0
+    sequences[0, 8, -1] = 0.0  # two observations at the same time
+    z = encode(encoder, sequences, starts)
+    with th.no_grad():
+        for i in range(2):
+            history = ReferenceHistory(history_length, hop_length)
+            for t in range(11):
+                window = history.step(sequences[i, t, :-1], sequences[i, t, -1].item(), bool(starts[i, t]))
+                th.testing.assert_close(z[i, t], reference_z(encoder, window), rtol=0, atol=1e-7)
+
+
+@st.composite
+def batches(draw: Any) -> tuple[NeuralCDE, th.Tensor, th.Tensor]:
+    """An encoder of any shape, and sequences whose episodes start anywhere."""
+    history_length = draw(st.integers(1, 6))
+    encoder = make_encoder(
+        history_length,
+        draw(st.integers(1, history_length)),
+        rates=draw(st.booleans()),
+        path_in_field=draw(st.booleans()),
+        skip=draw(st.booleans()),
+        solver=draw(st.sampled_from(["euler", "midpoint", "heun", "rk4"])),
+        solver_steps=draw(st.integers(1, 2)),
+        field_depth=draw(st.integers(0, 2)),
+        initial_depth=draw(st.integers(0, 2)),
+        feature_norm=draw(st.sampled_from(["none", "tanh", "layer_norm"])),
+        control_size=draw(st.sampled_from([None, 1])),
+        timestamps=draw(st.booleans()),
+    )
+    n_seq, n_steps = draw(st.integers(1, 3)), draw(st.integers(1, 20))
+    starts = np.array([[draw(st.integers(0, 5)) == 0 for _ in range(n_steps)] for _ in range(n_seq)], dtype=float)
+    sequences = random_sequences(n_seq, n_steps)
+    if encoder.history.timestamps:
+        sequences[..., -1] = sequences[..., -1].cumsum(1)
+    return encoder, sequences, th.from_numpy(starts)
+
+
+@given(batches())
+def test_stepping_equals_unrolling(batch: tuple[NeuralCDE, th.Tensor, th.Tensor]) -> None:
+    encoder, sequences, starts = batch
+    th.testing.assert_close(step_by_step(encoder, sequences, starts), encode(encoder, sequences, starts), rtol=0, atol=1e-12)
+
+
+@given(batches())
+def test_a_batch_is_its_rows(batch: tuple[NeuralCDE, th.Tensor, th.Tensor]) -> None:
+    encoder, sequences, starts = batch
+    rows = [encode(encoder, sequences[i : i + 1], starts[i : i + 1])[0] for i in range(len(sequences))]
+    th.testing.assert_close(encode(encoder, sequences, starts), th.stack(rows), rtol=0, atol=1e-12)
+
+
+@given(batches(), st.randoms())
+def test_permuting_environments_permutes_results(batch: tuple[NeuralCDE, th.Tensor, th.Tensor], random: Any) -> None:
+    encoder, sequences, starts = batch
+    order = list(range(len(sequences)))
+    random.shuffle(order)
+    permuted = encode(encoder, sequences[order], starts[order])
+    th.testing.assert_close(permuted, encode(encoder, sequences, starts)[order], rtol=0, atol=1e-12)
+
+
+@given(batches())
+def test_padding_behind_a_sequence_changes_nothing_and_is_finite(
+    batch: tuple[NeuralCDE, th.Tensor, th.Tensor]
+) -> None:
+    """RecurrentRolloutBuffer pads sequences with zeros in every entry, time included."""
+    encoder, sequences, starts = batch
+    padded = encode(
+        encoder,
+        th.cat((sequences, th.zeros(len(sequences), 9, D + 1, dtype=th.float64)), dim=1),
+        th.cat((starts, th.zeros(len(sequences), 9)), dim=1),
+    )
+    n_steps = sequences.shape[1]
+    th.testing.assert_close(padded[:, :n_steps], encode(encoder, sequences, starts), rtol=0, atol=1e-12)
+    assert padded.isfinite().all()
+
+
+@given(batches())
+def test_gradients_are_finite_and_reach_every_parameter_that_matters(
+    batch: tuple[NeuralCDE, th.Tensor, th.Tensor]
+) -> None:
+    encoder, sequences, starts = batch
+    output, _ = encoder(sequences.flatten(0, 1), empty(encoder, len(sequences)), starts.flatten())
+    (output**2).sum().backward()
+    for name, parameter in encoder.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad.isfinite().all(), name
+        else:  # windows of one point have no interval
+            assert name.startswith("field")
+
+
+@pytest.mark.parametrize("hop_length", [1, 2, 4])
+def test_the_window_is_what_matters(hop_length: int) -> None:
+    """Outside the window nothing matters; inside, the oldest does."""
+    encoder = make_encoder(4, hop_length)
+    sequences = random_sequences(1, 14)
+    z = encode(encoder, sequences)
+    history = ReferenceHistory(4, hop_length)
+    for t in range(14):
+        points = len(history.step(sequences[0, t], 1.0, False))
+        for changed in range(t + 1):
+            other = sequences.clone()
+            other[0, changed] += 0.5
+            difference = (encode(encoder, other)[0, t] - z[0, t]).abs().max()
+            inside = changed > t - points
+            assert (difference > 1e-6) if inside else (difference == 0), (t, changed)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4"])
+def test_the_newest_observation_matters(solver: str) -> None:
+    encoder = make_encoder(solver=solver)
+    sequences = random_sequences(1, 9)
+    other = sequences.clone()
+    other[0, -1, 0] += 0.5
+    assert (encode(encoder, other)[0, -1] - encode(encoder, sequences)[0, -1]).abs().max() > 1e-4
+
+
+def test_a_repeated_observation_is_padding_bit_for_bit() -> None:
+    """No time and no change: every channel's increment is exactly zero, so z is the same to the bit."""
+    encoder = make_encoder(9, 9)
+    sequences = random_sequences(1, 4)
+    repeat = sequences[:, -1:].repeat(1, 5, 1)
+    repeat[..., -1] = 0.0
+    z = encode(encoder, th.cat((sequences, repeat), dim=1))
+    assert (z[0, 4:] == z[0, 3]).all()
+
+
+@pytest.mark.parametrize("path_in_field", [True, False])
+def test_subdividing_an_interval_changes_z_by_the_solver_s_error(path_in_field: bool) -> None:
+    """With rates off, an interpolated observation lies on the path: in the limit of small steps z is the same."""
+
+    def difference(steps: int) -> float:
+        th.manual_seed(0)
+        encoder = make_encoder(9, 9, rates=False, path_in_field=path_in_field, solver_steps=steps)
+        sequences = random_sequences(1, 4)
+        left, right = sequences[:, 1:2], sequences[:, 2:3].clone()
+        right[..., -1] /= 2
+        middle = right.clone()
+        middle[..., :-1] = (left[..., :-1] + right[..., :-1]) / 2
+        split = th.cat((sequences[:, :2], middle, right, sequences[:, 3:]), dim=1)
+        return (encode(encoder, split)[0, -1] - encode(encoder, sequences)[0, -1]).abs().max().item()
+
+    assert difference(64) < 1e-4
+    assert difference(64) < difference(8) / 40  # midpoint: second order
+
+
+def test_time_shift_changes_nothing_and_time_scale_does() -> None:
+    encoder = make_encoder(timestamps=True, skip=True)
+    sequences = random_sequences(2, 9)
+    sequences[..., -1] = (sequences[..., -1].cumsum(1) * 64).round() / 64  # sums of these are exact
+    z = encode(encoder, sequences)
+    shifted, scaled = sequences.clone(), sequences.clone()
+    shifted[..., -1] += 1024.0
+    scaled[..., -1] *= 1.5
+    assert th.equal(encode(encoder, shifted), z)
+    assert (encode(encoder, scaled)[:, 1:] - z[:, 1:]).abs().amax(-1).min() > 1e-4
+
+
+@given(st.integers(1, 8), st.integers(1, 4), st.booleans(), st.data())
+@settings(max_examples=50)
+def test_the_path_is_that_of_the_plain_loop(points: int, batch: int, rates: bool, data: st.DataObject) -> None:
+    features = th.randn(points, batch, D, dtype=th.float64)
+    steps = st.sampled_from([0.0, SIMULTANEOUS / 2, SIMULTANEOUS, 0.3, 1.0, 1e6])
+    elapsed = th.tensor([[data.draw(steps) for _ in range(batch)] for _ in range(points)], dtype=th.float64)
+    path = control_path(features, elapsed, rates)
+    for b in range(batch):
+        window = [(features[i, b], elapsed[i, b].item()) for i in range(points)]
+        knots = reference_path(window, rates)
+        th.testing.assert_close(path.increments[:, b], knots.diff(dim=0))
+        th.testing.assert_close(path.values[:, b], knots[:, 1:])
+
+
+def test_observations_of_any_size_give_finite_results_and_gradients() -> None:
+    encoder = make_encoder(skip=True, feature_norm="layer_norm").float()
+    sequences = random_sequences(1, 12).float()
+    for scale, dt in ((1e6, 1.0), (1e6, 1e-9), (1e6, 1e6), (0.0, 0.0), (1.0, 2 * SIMULTANEOUS)):
+        rows = th.cat((sequences[..., :-1] * scale, sequences[..., -1:] * dt), dim=-1).flatten(0, 1)
+        zeros = th.zeros(1, 1, encoder.hidden_size)
+        output, _ = encoder(rows, (zeros, zeros), th.zeros(12))
+        assert output.isfinite().all()
+        encoder.zero_grad()
+        th.tanh(output).sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
