@@ -1,10 +1,12 @@
 """NeuralCDE: observation history in, features for actor and critic out."""
 
+from typing import NamedTuple
+
 import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ncde.history import ObservationHistory, State
+from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.path import ControlPath, control_path
 from sb3_ncde.solvers import integrate
 from sb3_ncde.vector_field import VectorField
@@ -71,11 +73,10 @@ class NeuralCDE(nn.Module):
         self.feature_norm = feature_norm
         self.skip = skip
 
-        projected = control_size is not None and features_dim > control_size
-        self.control = nn.Linear(features_dim, control_size) if projected and control_size else None
-        control_dim = self.control.out_features if self.control is not None else features_dim
-        values_dim = 2 * control_dim if rates else control_dim
-        sizes = [control_dim, *[initial_width] * initial_depth]
+        self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
+        self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
+        values_dim = 2 * self.control_dim if rates else self.control_dim
+        sizes = [self.control_dim, *[initial_width] * initial_depth]
         hidden: list[nn.Module] = []
         for n_in, n_out in zip(sizes, sizes[1:], strict=False):
             hidden += [nn.Linear(n_in, n_out), nn.ReLU()]
@@ -85,48 +86,116 @@ class NeuralCDE(nn.Module):
         )
         self.output_size = latent_size
         if skip:
-            self.output_size += features_dim + (control_dim if rates else 0) + 1
+            self.output_size += features_dim + values_dim - self.control_dim + 1
+        self._carried: Carried | None = None
 
     def forward(
         self, observations: th.Tensor, state: State, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, State]:
-        """Encode the history of every step.
+        """Encode the history of every step, all windows in one solve.
 
         :param observations: features and time of N sequences of T steps, (N * T, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
         :param episode_starts: 1 where an observation is the first of its episode, (N * T,)
         :return: features for the heads, (N * T, output_size), and the histories after the last step
         """
+        appended, after = self._append(observations, state, episode_starts)
+        windows = self.history.windows(appended)
+        path = self._path(windows.features, windows.elapsed)
+        z = self._solve(self._begin(windows.features[0]), path)
+        step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
+        return self._read_out(observations[:, :-1], windows.elapsed[step], z[step], path.values[step]), after
+
+    def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
+        """Encode one step of N environments as :meth:`forward` does, without gradients and at a cost that H does not set.
+
+        The solutions of the open windows are carried along from the last call, so that a step is a single interval.
+        They are used only for exactly the histories and the weights that they were computed for, and are solved anew
+        from the history otherwise: the history remains the state, and nothing goes stale. (Weights written in place
+        through ``.data`` are the one change that PyTorch does not count.)
+
+        :param observations: features and time of N environments, (N, D + 1)
+        :param state: the histories before them, two tensors (1, N, hidden_size)
+        :param episode_starts: 1 where an observation is the first of its episode, (N,)
+        :return: features for the heads, (N, output_size), and the histories after this step
+        """
+        with th.no_grad():
+            weights = tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
+            appended, after = self._append(observations, state, episode_starts)
+            carried = self._carried
+            if carried is not None and carried.weights == weights and all(map(th.equal, carried.state, state)):
+                z, values = self._continue(carried, appended)
+            else:
+                features, elapsed = self.history.open_windows(appended)
+                path = self._path(features, elapsed)
+                z, values = self._solve(self._begin(features[0]), path)[-1], path.values[-1]
+            self._carried = Carried(after, weights, z, values)
+            serving = th.from_numpy(self.history.serving(appended)).to(z.device)
+            newest = appended.line[:, -1]  # (N, D + 1)
+            return self._read_out(newest[:, :-1], newest[:, -1], z[serving], values[serving]), after
+
+    def _continue(self, carried: "Carried", appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
+        """Carry z (N * L, Z) and values (N * L, V) over the newest interval, and begin the windows that begin."""
+        # The observation before and the newest, once for each open window: (N, 2, D + 1) -> (2, N * L, D + 1)
+        interval = appended.line[:, -2:].transpose(0, 1).repeat_interleave(self.history.n_open, dim=1)
+        path = self._path(interval[..., :-1], interval[..., -1], carried.values)
+        z, values = self._solve(carried.z, path)[-1], path.values[-1]
+        env, window = self.history.beginning(appended)
+        if env.size:
+            rows = th.from_numpy(window).to(z.device)
+            first = appended.line[th.from_numpy(env).to(z.device), -1:, :].transpose(0, 1)  # (1, ..., D + 1)
+            z[rows] = self._begin(first[0, :, :-1])
+            values[rows] = self._path(first[..., :-1], first[..., -1]).values[0]
+        return z, values
+
+    def _append(
+        self, observations: th.Tensor, state: State, episode_starts: th.Tensor
+    ) -> tuple[Sequences, State]:
         n_seq = state[0].shape[1]
         sequences = observations.view(n_seq, -1, self.input_size)  # (N, T, D + 1)
-        appended, state = self.history.append(
-            sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1)
-        )
-        windows = self.history.windows(appended)
-        features = self._control(windows.features)
-        path = control_path(features, windows.elapsed, self.rates)
-        knots = self.solve(self.initial(features[0]), path)
-        step = (windows.knot, windows.window)
-        z = self._normalize(knots[step])  # (H, B, Z) -> (N * T, Z)
-        if not self.skip:
-            return z, state
-        newest = [z, observations[:, :-1], windows.elapsed[step].unsqueeze(-1)]
-        if self.rates:
-            newest.append(path.values[step][:, features.shape[-1] :])
-        return th.cat(newest, dim=-1), state
+        return self.history.append(sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1))
 
-    def solve(self, initial: th.Tensor, path: ControlPath) -> th.Tensor:
+    def _begin(self, features: th.Tensor) -> th.Tensor:
+        """Return z at the first observation of a window, (B, D) -> (B, Z)."""
+        z: th.Tensor = self.initial(self._control(features))
+        return z
+
+    def _path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
+        first_rate = None if before is None else before[:, self.control_dim :]
+        return control_path(self._control(features), elapsed, self.rates, first_rate)
+
+    def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
         drive = self.field.drive(path.values)
-        return integrate(self.field.product(), initial, path.increments, drive, self.solver, self.solver_steps)
+        return integrate(self.field.product(), z, path.increments, drive, self.solver, self.solver_steps)
 
     def _control(self, features: th.Tensor) -> th.Tensor:
         """Return what the path runs through: the features, or their projection."""
         return features if self.control is None else self.control(features)
 
-    def _normalize(self, z: th.Tensor) -> th.Tensor:
+    def _read_out(
+        self, features: th.Tensor, elapsed: th.Tensor, z: th.Tensor, values: th.Tensor
+    ) -> th.Tensor:
+        """Return what the heads see, (rows, output_size), from the newest observation of each row, z and the path."""
         if self.feature_norm == "tanh":
-            return th.tanh(z)
-        if self.feature_norm == "layer_norm":
-            return F.layer_norm(z, (self.latent_size,))
-        return z
+            z = th.tanh(z)
+        elif self.feature_norm == "layer_norm":
+            z = F.layer_norm(z, (self.latent_size,))
+        if not self.skip:
+            return z
+        return th.cat((z, features, values[:, self.control_dim :], elapsed.unsqueeze(1)), dim=1)
+
+
+class Carried(NamedTuple):
+    """The solutions of the open windows after a step, and what they were computed for.
+
+    :param state: the histories after that step
+    :param weights: place and version of each parameter
+    :param z: of each open window, (N * L, Z)
+    :param values: of its path, (N * L, V)
+    """
+
+    state: State
+    weights: tuple[tuple[int, int], ...]
+    z: th.Tensor
+    values: th.Tensor

@@ -18,7 +18,7 @@ State = tuple[th.Tensor, th.Tensor]
 Integers = npt.NDArray[np.int64]
 
 _COUNTED = 2**20
-"""Hops after which the count of observations starts over, since float32 counts no further than 2**24."""
+"""About the count of observations at which it starts over, since float32 counts no further than 2**24."""
 
 
 class Sequences(NamedTuple):
@@ -74,6 +74,11 @@ class ObservationHistory:
         self._packed_size = 2 + history_length * (features_dim + 1)
 
     @property
+    def n_open(self) -> int:
+        """L = ceil(H/S), the windows that are open at a time: those that this step or a later one will use."""
+        return -(-self.history_length // self.hop_length)
+
+    @property
     def size(self) -> int:
         """Size of each tensor of the pair that is the state, per environment."""
         return (self._packed_size + 1) // 2
@@ -122,21 +127,55 @@ class ObservationHistory:
 
     def windows(self, sequences: Sequences) -> Windows:
         """Cut sequences into windows, one for all steps in a row that share their oldest observation."""
-        line, _, points = sequences
-        n_seq, length = line.shape[:2]
-        n_steps = points.shape[1]
-        # The place of each step's newest and oldest observation in the lines, one behind the other. (N * T,)
-        newest = (self.history_length + np.arange(n_steps) + length * np.arange(n_seq)[:, None]).ravel()
-        oldest = newest - points.ravel() + 1
-        opens = np.diff(oldest, prepend=-1) != 0  # the first step of each window
+        newest = self._places(sequences)
+        points = sequences.points.ravel()
+        oldest = newest - points + 1
+        opens = np.diff(oldest, prepend=-1) != 0  # the first step of each window, (N * T,)
         first = np.flatnonzero(opens)  # (B,)
         last = np.append(first[1:], oldest.size) - 1
+        features, elapsed = self._cut(sequences.line, oldest[first], newest[last])
+        line, window = sequences.line, np.cumsum(opens) - 1
+        return Windows(features, elapsed, self._index(points - 1, line), self._index(window, line))
 
-        place = oldest[first] + np.arange(points.max())[:, None]  # (H, B)
-        observations = line.view(-1, line.shape[-1])[self._index(np.minimum(place, newest[last]), line)]
-        elapsed = observations[..., -1] * self._like(place <= newest[last], line)
-        knot, window = points.ravel() - 1, np.cumsum(opens) - 1
-        return Windows(observations[..., :-1], elapsed, self._index(knot, line), self._index(window, line))
+    def open_windows(self, sequences: Sequences) -> tuple[th.Tensor, th.Tensor]:
+        """Cut sequences of one step into their open windows, those that have not begun included (one point).
+
+        The window that begins with observation j * S of the episode is row j mod L of its environment: L * S >= H
+        steps later no step uses it any more.
+
+        :return: features (H, N * L, D) and elapsed times (H, N * L), as in :class:`Windows`
+        """
+        row, current = np.arange(self.n_open), self._current(sequences)[:, None]
+        begin = current + (row - current) % self.n_open  # j of the window in each row, (N, L)
+        points = np.maximum(sequences.seen - begin * self.hop_length, 1)
+        newest = np.broadcast_to(self._places(sequences)[:, None], points.shape)
+        return self._cut(sequences.line, (newest - points + 1).ravel(), newest.ravel())
+
+    def serving(self, sequences: Sequences) -> Integers:
+        """Return the open window that serves the only step of each sequence, among N * L, (N,)."""
+        return self.n_open * np.arange(len(sequences.seen)) + self._current(sequences) % self.n_open
+
+    def beginning(self, sequences: Sequences) -> tuple[Integers, Integers]:
+        """Return the sequences at whose only step a window begins, and that window among N * L."""
+        before = sequences.seen[:, 0] - 1
+        sequence = np.flatnonzero(before % self.hop_length == 0)
+        return sequence, self.n_open * sequence + before[sequence] // self.hop_length % self.n_open
+
+    def _current(self, sequences: Sequences) -> Integers:
+        """Return j of the window that serves the only step of each sequence, (N,)."""
+        return (sequences.seen[:, 0] - sequences.points[:, 0]) // self.hop_length
+
+    def _places(self, sequences: Sequences) -> Integers:
+        """Return where the newest observation of each step stands in the lines, one line behind the other, (N * T,)."""
+        n_seq, length = sequences.line.shape[:2]
+        n_steps = sequences.points.shape[1]
+        return (self.history_length + np.arange(n_steps) + length * np.arange(n_seq)[:, None]).ravel()
+
+    def _cut(self, line: th.Tensor, oldest: Integers, newest: Integers) -> tuple[th.Tensor, th.Tensor]:
+        """Return features (H, B, D) and elapsed times (H, B) of windows from the places of their ends, (B,)."""
+        place = oldest + np.arange((newest - oldest).max() + 1)[:, None]  # (H, B)
+        observations = line.view(-1, line.shape[-1])[self._index(np.minimum(place, newest), line)]
+        return observations[..., :-1], observations[..., -1] * self._like(place <= newest, line)
 
     def _count(self, count: npt.NDArray[Any], episode_starts: npt.NDArray[Any]) -> tuple[Integers, Integers]:
         """Return the observations of the episode up to each step, and those in the window, (N, T) each."""
@@ -149,8 +188,9 @@ class ObservationHistory:
         return seen, self.points(np.where(start >= 0, seen, step + self.points(before) + 1))
 
     def _wrap(self, seen: Integers) -> Integers:
-        """Return a count with the same :meth:`points`, small enough for float32."""
-        period = self.hop_length * _COUNTED
+        """Return a count with the same :meth:`points` and slots of windows, small enough for float32."""
+        cycle = self.hop_length * self.n_open
+        period = cycle * (_COUNTED // cycle + 1)
         return np.where(seen > self.history_length + period, seen - period, seen)
 
     @staticmethod

@@ -40,7 +40,7 @@ def control_path(
     change = features.diff(dim=0)  # (H-1, B, D)
     if not rates:
         return ControlPath(th.cat((step, change), dim=-1), features)
-    slopes = _backward_slopes(change, step, features.new_zeros(features.shape[1:]) if first_rate is None else first_rate)
+    slopes = _backward_slopes(change, step, th.zeros_like(features[0]) if first_rate is None else first_rate)
     # (H-1, B, 1 + 2D) and (H, B, 2D)
     return ControlPath(th.cat((step, change, slopes.diff(dim=0)), dim=-1), th.cat((features, slopes), dim=-1))
 

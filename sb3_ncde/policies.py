@@ -168,11 +168,15 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
-        latent_pi, latent_vf, lstm_states = self._encode_both(pi_features, vf_features, lstm_states, episode_starts)
+        latent_pi, pi_state = self._step(self.lstm_actor, pi_features, lstm_states.pi, episode_starts)
+        latent_vf, vf_state = latent_pi, pi_state
+        if self.lstm_critic is not None:
+            latent_vf, vf_state = self._step(self.lstm_critic, vf_features, lstm_states.vf, episode_starts)
         distribution = self._distribution(latent_pi)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
-        return actions.reshape((-1, *self.action_space.shape)), self._value(latent_vf), log_prob, lstm_states  # type: ignore[misc]
+        actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
+        return actions, self._value(latent_vf), log_prob, RNNStates(pi_state, vf_state)
 
     def evaluate_actions(
         self, obs: PyTorchObs, actions: th.Tensor, lstm_states: RNNStates, episode_starts: th.Tensor
@@ -185,7 +189,10 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         :param episode_starts: 1 where a row is the first of its episode, anywhere in a sequence, (N * T,)
         :return: values (N * T, 1), log-probabilities and entropies (N * T,)
         """
-        latent_pi, latent_vf, _ = self._encode_both(*self._extract(obs), lstm_states, episode_starts)
+        pi_features, vf_features = self._extract(obs)
+        latent_pi = latent_vf = self.lstm_actor(pi_features, lstm_states.pi, episode_starts)[0]
+        if self.lstm_critic is not None:
+            latent_vf = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)[0]
         distribution = self._distribution(latent_pi)
         return self._value(latent_vf), distribution.log_prob(actions), distribution.entropy()
 
@@ -195,7 +202,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """Return the distribution of the actor's action, and its histories after this step."""
         features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
-        latent_pi, state = self.lstm_actor(features, lstm_states, episode_starts)
+        latent_pi, state = self._step(self.lstm_actor, features, lstm_states, episode_starts)
         return self._distribution(latent_pi), state
 
     def predict_values(self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor) -> th.Tensor:
@@ -239,15 +246,12 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         features = self.extract_features(obs)
         return features if isinstance(features, tuple) else (features, features)
 
-    def _encode_both(
-        self, pi_features: th.Tensor, vf_features: th.Tensor, lstm_states: RNNStates, episode_starts: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor, RNNStates]:
-        """Encode the histories: the features for both heads, and the histories after the last step."""
-        latent_pi, pi_state = self.lstm_actor(pi_features, lstm_states.pi, episode_starts)
-        if self.lstm_critic is None:
-            return latent_pi, latent_pi, RNNStates(pi_state, pi_state)
-        latent_vf, vf_state = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)
-        return latent_pi, latent_vf, RNNStates(pi_state, vf_state)
+    @staticmethod
+    def _step(
+        encoder: NeuralCDE, features: th.Tensor, state: State, episode_starts: th.Tensor
+    ) -> tuple[th.Tensor, State]:
+        """Encode one step of each environment: what the heads see, and the histories after it."""
+        return encoder(features, state, episode_starts) if th.is_grad_enabled() else encoder.step(features, state, episode_starts)
 
     def _distribution(self, latent_pi: th.Tensor) -> Distribution:
         return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
