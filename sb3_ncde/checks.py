@@ -14,9 +14,14 @@ NORMALIZED_TIME = (
 )
 
 
-def check_rows(n_rows: int, state: State) -> None:
-    """Raise ValueError if there is not one observation for each environment of the state."""
-    n_envs = state[0].shape[1]
+def check_state(n_rows: int, history: ObservationHistory, state: State) -> None:
+    """Raise ValueError if the state is another policy's, or not that of as many environments as there are rows."""
+    n_envs, size = state[0].shape[1:]
+    if size != history.size:
+        raise ValueError(
+            f"The state has a size of {size}, but this policy's has {history.size}: it is the state of another policy. "
+            "Pass the state that predict() of this one returned, or None to begin with an empty history."
+        )
     if n_rows != n_envs:
         raise ValueError(
             f"Observations of {n_rows} environments, but a state of {n_envs}: pass the state that predict() "

@@ -104,7 +104,8 @@ class NeuralCDE(nn.Module):
         path = self._path(windows.features, windows.elapsed)
         z = self._solve(self._begin(windows.features[0]), path)
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
-        return self._read_out(observations[:, :-1], windows.elapsed[step], z[step], path.values[step]), after
+        newest = appended.line[:, self.history.history_length :].flatten(0, 1)  # (N * T, D + 1)
+        return self._read_out(newest, z[step], path.values[step]), after
 
     def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode one step of N environments as :meth:`forward` does, without gradients and at a cost that H does not set.
@@ -131,8 +132,7 @@ class NeuralCDE(nn.Module):
                 z, values = self._solve(self._begin(features[0]), path)[-1], path.values[-1]
             self._carried = Carried(after, weights, z, values)
             serving = th.from_numpy(self.history.serving(appended)).to(z.device)
-            newest = appended.line[:, -1]  # (N, D + 1)
-            return self._read_out(newest[:, :-1], newest[:, -1], z[serving], values[serving]), after
+            return self._read_out(appended.line[:, -1], z[serving], values[serving]), after
 
     def _continue(self, carried: "Carried", appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
         """Carry z (N * L, Z) and values (N * L, V) over the newest interval, and begin the windows that begin."""
@@ -152,7 +152,8 @@ class NeuralCDE(nn.Module):
         self, observations: th.Tensor, state: State, episode_starts: th.Tensor
     ) -> tuple[Sequences, State]:
         n_seq = state[0].shape[1]
-        sequences = observations.view(n_seq, -1, self.input_size)  # (N, T, D + 1)
+        # The state decides the precision, as the observations are float32 whatever the policy is.
+        sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)
         return self.history.append(sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1))
 
     def _begin(self, features: th.Tensor) -> th.Tensor:
@@ -173,17 +174,20 @@ class NeuralCDE(nn.Module):
         """Return what the path runs through: the features, or their projection."""
         return features if self.control is None else self.control(features)
 
-    def _read_out(
-        self, features: th.Tensor, elapsed: th.Tensor, z: th.Tensor, values: th.Tensor
-    ) -> th.Tensor:
-        """Return what the heads see, (rows, output_size), from the newest observation of each row, z and the path."""
+    def _read_out(self, newest: th.Tensor, z: th.Tensor, values: th.Tensor) -> th.Tensor:
+        """Return what the heads see, (rows, output_size).
+
+        :param newest: features and elapsed time of each row's newest observation, (rows, D + 1)
+        :param z: there, (rows, Z)
+        :param values: of the path there, (rows, V)
+        """
         if self.feature_norm == "tanh":
             z = th.tanh(z)
         elif self.feature_norm == "layer_norm":
             z = F.layer_norm(z, (self.latent_size,))
         if not self.skip:
             return z
-        return th.cat((z, features, values[:, self.control_dim :], elapsed.unsqueeze(1)), dim=1)
+        return th.cat((z, newest, values[:, self.control_dim :]), dim=1)
 
 
 class Carried(NamedTuple):

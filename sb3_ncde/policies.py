@@ -24,7 +24,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_ncde.arguments import split_arguments
-from sb3_ncde.checks import check_finite, check_rows, check_time
+from sb3_ncde.checks import check_finite, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory, State
 from sb3_ncde.observations import ObservationReader
@@ -194,6 +194,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         if self.lstm_critic is not None:
             latent_vf = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)[0]
         distribution = self._distribution(latent_pi)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
         return self._value(latent_vf), distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(
@@ -263,7 +265,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def _check(self, obs: PyTorchObs, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Raise ValueError for what cannot be acted on; see :mod:`sb3_ncde.checks`."""
         history = self.lstm_actor.history
-        check_rows(features.shape[0], state)
+        check_state(features.shape[0], history, state)
         check_finite(obs, features, history, state)
         if self.arguments.time_key is not None:
             check_time(features[:, -1], episode_starts, history, state)
