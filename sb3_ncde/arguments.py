@@ -5,7 +5,8 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from stable_baselines3.common.policies import ActorCriticPolicy
 
@@ -56,24 +57,20 @@ class NCDEArguments:
             _check_integer(name, getattr(self, name), minimum=1)
         for name in ("field_depth", "initial_depth"):
             _check_integer(name, getattr(self, name), minimum=0)
+        for name in ("hop_length", "control_size"):
+            _check_integer(name, getattr(self, name), minimum=1, optional=True)
         for name in ("rates", "path_in_field", "skip"):
-            _check_bool(name, getattr(self, name))
-        if self.share_encoder is not None:
-            _check_bool("share_encoder", self.share_encoder)
-        if self.control_size is not None:
-            _check_integer("control_size", self.control_size, minimum=1)
-        if self.time_key is not None and (isinstance(self.time_key, bool) or not isinstance(self.time_key, str | int)):
-            raise TypeError(f"time_key is a key of a Dict or a column of a Box observation, not {self.time_key!r}.")
+            _check_type(name, getattr(self, name), bool, "true or false")
+        _check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
+        _check_type("time_key", self.time_key, str | int | None, "a key of a Dict or a column of a Box observation")
         _check_choice("time_kind", self.time_kind, TIME_KINDS)
         _check_choice("solver", self.solver, SOLVERS)
         _check_choice("feature_norm", self.feature_norm, FEATURE_NORMS)
-        if isinstance(self.dt, bool) or not isinstance(self.dt, int | float):
-            raise TypeError(f"dt is a number, the time between two observations, not {self.dt!r}.")
+        _check_type("dt", self.dt, int | float, "a number, the time between two observations")
         if not (math.isfinite(self.dt) and self.dt > 0):
             raise ValueError(f"dt={self.dt}: the time between two observations is to be finite and above 0.")
         if self.hop_length is None:
             object.__setattr__(self, "hop_length", max(1, self.history_length // 2))
-        _check_integer("hop_length", self.hop_length, minimum=1)
         if self.hop > self.history_length:
             raise ValueError(
                 f"hop_length={self.hop_length} is more than history_length={self.history_length}: "
@@ -109,16 +106,16 @@ def _suggestion(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean {nearest[0]!r}?" if nearest else f" It takes {', '.join(sorted(valid))}."
 
 
-def _check_integer(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is an integer, not {value!r}.")
-    if value < minimum:
+def _check_integer(name: str, value: Any, minimum: int, optional: bool = False) -> None:
+    _check_type(name, value, int | None if optional else int, "an integer or null" if optional else "an integer")
+    if value is not None and value < minimum:
         raise ValueError(f"{name}={value} is to be at least {minimum}.")
 
 
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is true or false, not {value!r}.")
+def _check_type(name: str, value: object, kind: type | UnionType, meaning: str) -> None:
+    # To Python a bool is an integer, to a user it is not.
+    if not isinstance(value, kind) or (isinstance(value, bool) and bool not in (kind, *get_args(kind))):
+        raise TypeError(f"{name} is {meaning}, not {value!r}.")
 
 
 def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:

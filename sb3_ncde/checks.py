@@ -41,15 +41,15 @@ def check_finite(observation: PyTorchObs, features: th.Tensor, history: Observat
         if not values.is_floating_point() or bool(th.isfinite(values).all()):
             continue
         env, *index = (~th.isfinite(values)).nonzero()[0].tolist()
+        value = values[env][tuple(index)].item()
         raise ValueError(
-            f"Environment {env}, step {_step(env, history, state)}: the observation{name and f' {name!r}'} is "
-            f"{values[(env, *index)].item()} at index {index}. Observations are to be finite; hold the last value where "
-            "a sensor has none."
+            f"{_where(env, history, state)}: the observation{name and f' {name!r}'} is {value} "
+            f"at index {index}. Observations are to be finite; hold the last value where a sensor has none."
         )
     env = int((~th.isfinite(features)).any(dim=1).nonzero()[0])
     raise ValueError(
-        f"Environment {env}, step {_step(env, history, state)}: the observation is finite, but its features are not; the "
-        "features extractor overflows or its weights have diverged (a lower learning rate may help)."
+        f"{_where(env, history, state)}: the observation is finite, but its features are not; the features extractor "
+        "overflows or its weights have diverged (a lower learning rate may help)."
     )
 
 
@@ -64,8 +64,8 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
         if bool(backwards.any()):
             env = int(backwards.nonzero()[0])
             raise ValueError(
-                f"Environment {env}, step {_step(env, history, state)}: the elapsed time since the previous observation "
-                f"is {time[env].item():g}, but time cannot run backwards. {NORMALIZED_TIME}"
+                f"{_where(env, history, state)}: the elapsed time since the previous observation is "
+                f"{time[env].item():g}, but time cannot run backwards. {NORMALIZED_TIME}"
             )
         return
     count, last_time, _ = history.unpack(state)
@@ -73,12 +73,12 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
     if bool(backwards.any()):
         env = int(backwards.nonzero()[0])
         raise ValueError(
-            f"Environment {env}, step {_step(env, history, state)}: the timestamp is {time[env].item():g} after "
+            f"{_where(env, history, state)}: the timestamp is {time[env].item():g} after "
             f"{last_time[env].item():g}, but time cannot run backwards within an episode; at its beginning, pass "
             f"episode_start. {NORMALIZED_TIME}"
         )
 
 
-def _step(env: int, history: ObservationHistory, state: State) -> int:
-    """Return the observations that the history of an environment has seen of its episode."""
-    return int(history.unpack(state)[0][env])
+def _where(env: int, history: ObservationHistory, state: State) -> str:
+    """Name an environment, and its step by the observations that its history has seen of the episode."""
+    return f"Environment {env}, step {int(history.unpack(state)[0][env])}"

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch as th
+from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
 
@@ -76,11 +77,9 @@ class NeuralCDE(nn.Module):
         self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
         values_dim = 2 * self.control_dim if rates else self.control_dim
-        sizes = [self.control_dim, *[initial_width] * initial_depth]
-        hidden: list[nn.Module] = []
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False):
-            hidden += [nn.Linear(n_in, n_out), nn.ReLU()]
-        self.initial = nn.Sequential(*hidden, nn.Linear(sizes[-1], latent_size))
+        self.initial = nn.Sequential(
+            *create_mlp(self.control_dim, latent_size, [initial_width] * initial_depth, activation_fn=nn.ReLU)
+        )
         self.field = VectorField(
             latent_size, 1 + values_dim, field_width, field_depth, values_dim if path_in_field else 0
         )
@@ -89,9 +88,7 @@ class NeuralCDE(nn.Module):
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._carried: Carried | None = None
 
-    def forward(
-        self, observations: th.Tensor, state: State, episode_starts: th.Tensor
-    ) -> tuple[th.Tensor, State]:
+    def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode the history of every step, all windows in one solve.
 
         :param observations: features and time of N sequences of T steps, (N * T, D + 1)
@@ -108,7 +105,7 @@ class NeuralCDE(nn.Module):
         return self._read_out(newest, z[step], path.values[step]), after
 
     def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
-        """Encode one step of N environments as :meth:`forward` does, without gradients and at a cost that H does not set.
+        """Encode one step of N environments as :meth:`forward` does, without gradients, at a cost that H does not set.
 
         The solutions of the open windows are carried along from the last call, so that a step is a single interval.
         They are used only for exactly the histories and the weights that they were computed for, and are solved anew
@@ -148,9 +145,7 @@ class NeuralCDE(nn.Module):
             values[rows] = self._path(first[..., :-1], first[..., -1]).values[0]
         return z, values
 
-    def _append(
-        self, observations: th.Tensor, state: State, episode_starts: th.Tensor
-    ) -> tuple[Sequences, State]:
+    def _append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
         n_seq = state[0].shape[1]
         # The state decides the precision, as the observations are float32 whatever the policy is.
         sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)

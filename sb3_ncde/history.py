@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-State = tuple[th.Tensor, th.Tensor]
+State = tuple[th.Tensor, ...]
+"""The recurrent state as sb3-contrib carries it: a pair of tensors (1, N, size)."""
 Integers = npt.NDArray[np.int64]
 
 _COUNTED = 2**20
@@ -122,7 +123,7 @@ class ObservationHistory:
         unused = np.arange(self.history_length) < self.history_length - points[:, -1:]
         kept = line[:, n_steps:] * self._like(~unused, line).unsqueeze(-1)
         packed[:, 2 : self._packed_size] = kept.view(n_seq, -1)
-        first, second = packed.unsqueeze(0).split(self.size, dim=-1)
+        first, second = packed.unsqueeze(0).chunk(2, dim=-1)
         return Sequences(line, seen, points), (first.contiguous(), second.contiguous())
 
     def windows(self, sequences: Sequences) -> Windows:

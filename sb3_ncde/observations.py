@@ -37,7 +37,9 @@ class TimeSource:
             raise ValueError(f"time_key={key!r} is not a key of the observation, which has {sorted(space.spaces)}.")
         time_space = space.spaces[key]
         if not isinstance(time_space, spaces.Box) or int(np.prod(time_space.shape)) != 1:
-            raise ValueError(f"The observation's {key!r} is to be one time, a Box of shape (1,), but it is {time_space}.")
+            raise ValueError(
+                f"The observation's {key!r} is to be one time, a Box of shape (1,), but it is {time_space}."
+            )
         rest = {name: subspace for name, subspace in space.spaces.items() if name != key}
         if not rest:
             raise ValueError(f"The observation has nothing but the time {key!r}: there is nothing to encode.")
@@ -93,7 +95,7 @@ class ObservationReader(BaseFeaturesExtractor):
         **kwargs: Any,
     ) -> None:
         source = TimeSource(observation_space, time_key)
-        extractor = extractor_class(source.features_space, **kwargs)  # type: ignore[arg-type]
+        extractor = extractor_class(source.features_space, **kwargs)
         super().__init__(observation_space, extractor.features_dim + 1)
         self.source = source
         self.dt = dt

@@ -66,6 +66,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     """
 
     default_features_extractor: type[BaseFeaturesExtractor] = FlattenExtractor
+    # The names under which RecurrentPPO looks for the actor's and the critic's LSTM.
+    lstm_actor: NeuralCDE  # type: ignore[assignment]
+    lstm_critic: NeuralCDE | None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -78,7 +81,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
         sb3_kwargs.setdefault("features_extractor_class", self.default_features_extractor)
         if isinstance(observation_space, spaces.Dict) and sb3_kwargs["features_extractor_class"] is FlattenExtractor:
-            raise ValueError(f"{name} takes vector observations; for the Dict {observation_space} use MultiInputNCDEPolicy.")
+            raise ValueError(
+                f"{name} takes vector observations; for the Dict {observation_space} use MultiInputNCDEPolicy."
+            )
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
         if share_encoder and not share_features_extractor:
@@ -105,7 +110,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self.shared_lstm = self._share_encoder
         self.lstm_hidden_state_shape = (self.lstm_actor.num_layers, 1, self.lstm_actor.hidden_size)
         # The parent's optimizer holds the discarded parameters and not ours.
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return the user's features extractor, with time passing by it."""
@@ -154,7 +159,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         parameters = super()._get_constructor_parameters()
         return parameters | asdict(self.arguments) | {"share_features_extractor": self.share_features_extractor}
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: RNNStates, episode_starts: th.Tensor, deterministic: bool = False
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor, RNNStates]:
         """Act: one step of each environment.
@@ -178,7 +183,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
         return actions, self._value(latent_vf), log_prob, RNNStates(pi_state, vf_state)
 
-    def evaluate_actions(
+    def evaluate_actions(  # type: ignore[override]
         self, obs: PyTorchObs, actions: th.Tensor, lstm_states: RNNStates, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         """Evaluate the actions of N sequences of T steps, flattened to N * T rows.
@@ -198,7 +203,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
         return self._value(latent_vf), distribution.log_prob(actions), distribution.entropy()
 
-    def get_distribution(
+    def get_distribution(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
     ) -> tuple[Distribution, State]:
         """Return the distribution of the actor's action, and its histories after this step."""
@@ -207,7 +212,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         latent_pi, state = self._step(self.lstm_actor, features, lstm_states, episode_starts)
         return self._distribution(latent_pi), state
 
-    def predict_values(self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor) -> th.Tensor:
+    def predict_values(  # type: ignore[override]
+        self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
+    ) -> th.Tensor:
         """Return the critic's values, (N, 1)."""
         features = super(ActorCriticPolicy, self).extract_features(obs, self.vf_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
@@ -237,8 +244,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         if self._calls_without_state == 2 and not self._warned_without_state:
             self._warned_without_state = True
             warnings.warn(
-                f"predict() is called again and again without a state, so {type(self).__name__} acts without memory. Pass "
-                "the state that the last call returned: action, state = model.predict(obs, state, episode_start).",
+                f"predict() is called again and again without a state, so {type(self).__name__} acts without memory. "
+                "Pass the state that the last call returned: action, state = model.predict(obs, state, episode_start).",
                 stacklevel=3,
             )
         return super().predict(observation, state, episode_start, deterministic)
@@ -253,7 +260,11 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         encoder: NeuralCDE, features: th.Tensor, state: State, episode_starts: th.Tensor
     ) -> tuple[th.Tensor, State]:
         """Encode one step of each environment: what the heads see, and the histories after it."""
-        return encoder(features, state, episode_starts) if th.is_grad_enabled() else encoder.step(features, state, episode_starts)
+        return (
+            encoder(features, state, episode_starts)
+            if th.is_grad_enabled()
+            else encoder.step(features, state, episode_starts)
+        )
 
     def _distribution(self, latent_pi: th.Tensor) -> Distribution:
         return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))

@@ -71,9 +71,7 @@ def integrate(
     return th.stack(knots)
 
 
-def _stage_drives(
-    drive: th.Tensor | None, tableau: Tableau, steps: int
-) -> dict[float, tuple[th.Tensor, ...]] | None:
+def _stage_drives(drive: th.Tensor | None, tableau: Tableau, steps: int) -> dict[float, tuple[th.Tensor, ...]] | None:
     """Return the drive at every stage: by its place in the interval (in steps), one (B, ...) per interval."""
     if drive is None:
         return None

@@ -1,6 +1,7 @@
 """The vector field f of the controlled differential equation dz = f(z, X) dX."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch as th
@@ -28,7 +29,7 @@ class VectorField(nn.Module):
         self.latent_size = latent_size
         self.channels = channels
         sizes = [latent_size, *[width] * depth, latent_size * channels]
-        linears = [nn.Linear(n_in, n_out) for n_in, n_out in zip(sizes, sizes[1:], strict=False)]
+        linears = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
         self.layers = cast(Sequence[nn.Linear], nn.ModuleList(linears))
         self.drive_layer = nn.Linear(drive_size, sizes[1], bias=False) if drive_size else None
 

@@ -49,6 +49,7 @@ def reference_z(encoder: NeuralCDE, window: list[tuple[th.Tensor, float]]) -> th
     """Return z at the end of one window by torchcde's cdeint, with the same midpoint steps, (Z,)."""
     knots = reference_path(window, encoder.rates)
     z0 = encoder.initial(window[0][0])
+    assert isinstance(z0, th.Tensor)
     if len(window) == 1:
         return z0
     path = torchcde.LinearInterpolation(torchcde.linear_interpolation_coeffs(knots))
@@ -71,4 +72,5 @@ def reference_z(encoder: NeuralCDE, window: list[tuple[th.Tensor, float]]) -> th
         method="midpoint",
         options={"step_size": 1.0 / SUB_STEPS, "perturb": True},
     )
+    assert isinstance(z, th.Tensor)
     return z[-1]

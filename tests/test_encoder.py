@@ -51,6 +51,7 @@ def encode(encoder: NeuralCDE, sequences: th.Tensor, starts: th.Tensor | None = 
     starts = th.zeros(n_seq, n_steps) if starts is None else starts
     with th.no_grad():
         output, _ = encoder(sequences.flatten(0, 1), empty(encoder, n_seq), starts.flatten())
+    assert isinstance(output, th.Tensor)
     return output.view(n_seq, n_steps, -1)
 
 
@@ -115,7 +116,9 @@ def batches(draw: Any) -> tuple[NeuralCDE, th.Tensor, th.Tensor]:
 @given(batches())
 def test_stepping_equals_unrolling(batch: tuple[NeuralCDE, th.Tensor, th.Tensor]) -> None:
     encoder, sequences, starts = batch
-    th.testing.assert_close(step_by_step(encoder, sequences, starts), encode(encoder, sequences, starts), rtol=0, atol=1e-12)
+    th.testing.assert_close(
+        step_by_step(encoder, sequences, starts), encode(encoder, sequences, starts), rtol=0, atol=1e-12
+    )
 
 
 @given(batches())
@@ -135,9 +138,7 @@ def test_permuting_environments_permutes_results(batch: tuple[NeuralCDE, th.Tens
 
 
 @given(batches())
-def test_padding_behind_a_sequence_changes_nothing_and_is_finite(
-    batch: tuple[NeuralCDE, th.Tensor, th.Tensor]
-) -> None:
+def test_padding_behind_a_sequence_changes_nothing_and_is_finite(batch: tuple[NeuralCDE, th.Tensor, th.Tensor]) -> None:
     """RecurrentRolloutBuffer pads sequences with zeros in every entry, time included."""
     encoder, sequences, starts = batch
     padded = encode(
@@ -152,7 +153,7 @@ def test_padding_behind_a_sequence_changes_nothing_and_is_finite(
 
 @given(batches())
 def test_gradients_are_finite_and_reach_every_parameter_that_matters(
-    batch: tuple[NeuralCDE, th.Tensor, th.Tensor]
+    batch: tuple[NeuralCDE, th.Tensor, th.Tensor],
 ) -> None:
     encoder, sequences, starts = batch
     output, _ = encoder(sequences.flatten(0, 1), empty(encoder, len(sequences)), starts.flatten())
@@ -254,5 +255,5 @@ def test_observations_of_any_size_give_finite_results_and_gradients() -> None:
         output, _ = encoder(rows, (zeros, zeros), th.zeros(12))
         assert output.isfinite().all()
         encoder.zero_grad()
-        th.tanh(output).sum().backward()
+        th.autograd.backward(th.tanh(output).sum())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())

@@ -1,6 +1,7 @@
 """Windows and recurrent state against lists and loops."""
 
-from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.reference import ReferenceHistory
 
 
 @st.composite
-def episodes(draw: Callable[..., int]) -> tuple[int, int, np.ndarray, list[int]]:
+def episodes(draw: Any) -> tuple[int, int, np.ndarray, list[int]]:
     """H, S, the episode starts of N sequences (N, T), and where the sequences are cut into chunks."""
     history_length = draw(st.integers(1, 7))
     hop_length = draw(st.integers(1, history_length))
@@ -29,9 +30,7 @@ def empty(history: ObservationHistory, n_seq: int, dtype: th.dtype = th.float64)
 
 @pytest.mark.parametrize("timestamps", [False, True])
 @given(data=episodes())
-def test_windows_are_those_of_the_plain_loop(
-    timestamps: bool, data: tuple[int, int, np.ndarray, list[int]]
-) -> None:
+def test_windows_are_those_of_the_plain_loop(timestamps: bool, data: tuple[int, int, np.ndarray, list[int]]) -> None:
     history_length, hop_length, starts, cuts = data
     n_seq, n_steps = starts.shape
     history = ObservationHistory(history_length, hop_length, features_dim=2, unit=0.5, timestamps=timestamps)
@@ -41,7 +40,7 @@ def test_windows_are_those_of_the_plain_loop(
 
     reference = [ReferenceHistory(history_length, hop_length) for _ in range(n_seq)]
     state = empty(history, n_seq)
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         chunk = slice(begin, end)
         sequences, state = history.append(
             features[:, chunk], time[:, chunk], state, th.from_numpy(starts[:, chunk]).double()
@@ -51,10 +50,10 @@ def test_windows_are_those_of_the_plain_loop(
         for i in range(n_seq):
             for t in range(begin, end):
                 expected = reference[i].step(features[i, t], elapsed[i, t].item() / 0.5, bool(starts[i, t]))
-                knot, window = windows.knot[row], windows.window[row]
+                knot, served_by = windows.knot[row], windows.window[row]
                 assert knot + 1 == len(expected)
-                assert th.equal(windows.features[: knot + 1, window], th.stack([x for x, _ in expected]))
-                assert windows.elapsed[: knot + 1, window].tolist() == [e for _, e in expected]
+                assert th.equal(windows.features[: knot + 1, served_by], th.stack([x for x, _ in expected]))
+                assert windows.elapsed[: knot + 1, served_by].tolist() == [e for _, e in expected]
                 assert sequences.seen[i, t - begin] == reference[i].seen
                 row += 1
         # One window for all the steps that share their oldest observation, no more.
@@ -65,7 +64,7 @@ def test_windows_are_those_of_the_plain_loop(
             assert (windows.features[newest:, window] == windows.features[newest, window]).all()
             assert (windows.elapsed[newest + 1 :, window] == 0).all()
     for i in range(n_seq):
-        assert_state(history, state, i, reference[i], time[i, -1] if timestamps else 0.0)
+        assert_state(history, state, i, reference[i], time[i, -1].item() if timestamps else 0.0)
 
 
 def assert_state(history: ObservationHistory, state: State, i: int, reference: ReferenceHistory, time: float) -> None:

@@ -51,12 +51,12 @@ def walks(n_envs: int = 2, seed: int = 0, **env_kwargs: Any) -> VecEnv:
     return make_vec_env(RandomWalk, n_envs=n_envs, seed=seed, env_kwargs=env_kwargs)
 
 
-def make(policy: str = "NCDEPolicy", env: VecEnv | None = None, **kwargs: Any) -> RecurrentPPO:
-    defaults = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 0}
+def make(policy: str = "NCDEPolicy", env: VecEnv | None = None, **kwargs: Any) -> Any:
+    defaults: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "device": "cpu", "seed": 0}
     return RecurrentPPO(policy, env or walks(), **(defaults | kwargs))
 
 
-def act(model: RecurrentPPO | NCDEPolicy, env: VecEnv, n_steps: int = 12) -> np.ndarray:
+def act(model: Any, env: VecEnv, n_steps: int = 12) -> np.ndarray:
     """Act for some steps, with memory: (n_steps, n_envs, ...)."""
     env.seed(7)
     observation, state, starts = env.reset(), None, np.ones(env.num_envs, dtype=bool)
@@ -68,7 +68,7 @@ def act(model: RecurrentPPO | NCDEPolicy, env: VecEnv, n_steps: int = 12) -> np.
     return np.stack(actions)
 
 
-def check_save_load(model: RecurrentPPO, env: VecEnv, path: Path) -> None:
+def check_save_load(model: Any, env: VecEnv, path: Path) -> None:
     model.save(path / "model")
     loaded = RecurrentPPO.load(path / "model", device="cpu")
     np.testing.assert_array_equal(act(loaded, env), act(model, env))
@@ -100,9 +100,7 @@ def test_all_action_spaces_learn_act_save_and_load(
     [("CnnNCDEPolicy", "image"), ("MultiInputNCDEPolicy", "dict"), ("MultiInputNCDEPolicy", "dict_image")],
 )
 @pytest.mark.parametrize("share", [True, False])
-def test_all_observations_learn_act_save_and_load(
-    policy: str, observation: str, share: bool, tmp_path: Path
-) -> None:
+def test_all_observations_learn_act_save_and_load(policy: str, observation: str, share: bool, tmp_path: Path) -> None:
     env = walks(observation=observation)
     time = {"time_key": "time"} if observation == "dict" else {}
     model = make(policy, env, policy_kwargs={"share_features_extractor": share, **time}).learn(40)
@@ -116,7 +114,7 @@ def test_gsde(squash: bool, tmp_path: Path) -> None:
     model = make(env=env, use_sde=True, sde_sample_freq=4, policy_kwargs={"squash_output": squash}).learn(64)
     check_save_load(model, env, tmp_path)
     model.policy.save(tmp_path / "policy")
-    loaded = NCDEPolicy.load(tmp_path / "policy", device="cpu")
+    loaded = NCDEPolicy.load(str(tmp_path / "policy"), device="cpu")
     np.testing.assert_array_equal(act(loaded, env), act(model.policy, env))
 
 
@@ -124,7 +122,8 @@ def test_eval_callback_and_vec_normalize(tmp_path: Path) -> None:
     env, eval_env = VecNormalize(walks(3)), VecNormalize(walks(2, seed=9), training=False, norm_reward=False)
     callback = EvalCallback(eval_env, n_eval_episodes=5, eval_freq=16, best_model_save_path=str(tmp_path), verbose=0)
     make(env=env).learn(96, callback)
-    np.testing.assert_array_equal(eval_env.obs_rms.mean, env.obs_rms.mean)
+    assert vars(eval_env)["obs_rms"].count > 0
+    np.testing.assert_array_equal(vars(eval_env)["obs_rms"].mean, vars(env)["obs_rms"].mean)
     assert (tmp_path / "best_model.zip").exists()
 
 
@@ -170,7 +169,7 @@ def test_policy_save_and_load_with_other_arguments(tmp_path: Path) -> None:
     kwargs = NON_DEFAULT | {"net_arch": [8], "activation_fn": th.nn.ReLU, "share_features_extractor": False}
     policy = make(env=env, policy_kwargs=kwargs).learn(32).policy
     policy.save(tmp_path / "policy")
-    loaded = NCDEPolicy.load(tmp_path / "policy", device="cpu")
+    loaded = NCDEPolicy.load(str(tmp_path / "policy"), device="cpu")
     assert loaded.arguments == policy.arguments
     assert not loaded.share_features_extractor
     np.testing.assert_array_equal(act(loaded, env), act(policy, env))
@@ -209,7 +208,7 @@ def test_acting_is_the_same_whatever_happened_to_the_carried_solutions() -> None
     model = make(env=walks(2, longest=40))
     policy, fresh = model.policy, make(env=walks(2, longest=40), seed=1).policy
     state = policy.lstm_hidden_state_shape
-    states = (th.zeros(state[0], 2, state[2]), th.zeros(state[0], 2, state[2]))
+    states: tuple[th.Tensor, ...] = (th.zeros(state[0], 2, state[2]), th.zeros(state[0], 2, state[2]))
     starts, others = th.zeros(2), []
     with th.no_grad():
         for step in range(12):
@@ -239,16 +238,24 @@ def sb3_states(states: Any) -> Any:
 @pytest.mark.parametrize("hop_length", [None, 8])
 def test_work_of_a_step_does_not_grow_with_the_history(hop_length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the evaluations of the field at rollout: one interval per step, however long the history is."""
-    product, calls = VectorField.product, []
+    product = VectorField.product
+    calls: list[int] = []
 
     def counting(self: VectorField) -> Any:
         field = product(self)
-        return lambda *args: (calls.append(1), field(*args))[1]
+
+        def counted(*args: Any) -> th.Tensor:
+            calls.append(1)
+            return field(*args)
+
+        return counted
 
     monkeypatch.setattr(VectorField, "product", counting)
     per_length = []
     for history_length in (8, 64):
-        model = make(env=walks(2, longest=200), policy_kwargs={"history_length": history_length, "hop_length": hop_length})
+        model = make(
+            env=walks(2, longest=200), policy_kwargs={"history_length": history_length, "hop_length": hop_length}
+        )
         act(model, model.env, 100)
         calls.clear()
         act(model, model.env, 100)
@@ -276,7 +283,7 @@ def test_predict_for_one_environment_without_a_vector() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(value: float) -> None:
-    observation = {
+    observation: dict[str, np.ndarray] = {
         "walk": np.zeros((2, 3), np.float32),
         "flag": np.zeros((2, 1), np.int64),
         "time": np.zeros((2, 1), np.float32),
@@ -319,7 +326,7 @@ def test_a_normalized_time_stops_training_and_loses_nothing() -> None:
     env = VecNormalize(walks(observation="dict", longest=30), norm_obs_keys=["walk", "time"])
     model = make("MultiInputNCDEPolicy", env, policy_kwargs={"time_key": "time"})
     before = copy.deepcopy(model.policy.state_dict())
-    with pytest.raises(ValueError, match="time cannot run backwards.*VecNormalize"):
+    with pytest.raises(ValueError, match=r"time cannot run backwards.*VecNormalize"):
         model.learn(64)
     assert all(th.equal(value, before[name]) for name, value in model.policy.state_dict().items())
     model.set_env(VecNormalize(walks(observation="dict", longest=30), norm_obs_keys=["walk"]))
@@ -349,7 +356,11 @@ def test_acting_without_memory_warns_once() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "error", "match"),
     [
-        ({"latent_sise": 3}, TypeError, "NCDEPolicy got an unexpected argument 'latent_sise'. Did you mean 'latent_size'"),
+        (
+            {"latent_sise": 3},
+            TypeError,
+            "NCDEPolicy got an unexpected argument 'latent_sise'. Did you mean 'latent_size'",
+        ),
         ({"net_arc": []}, TypeError, "Did you mean 'net_arch'"),
         ({"zzz": 3}, TypeError, "It takes .*latent_size"),
         ({"lstm_hidden_size": 64}, TypeError, "no LSTM, so no lstm_hidden_size; use latent_size"),
@@ -364,11 +375,11 @@ def test_acting_without_memory_warns_once() -> None:
         ({"hop_length": 9}, ValueError, "hop_length=9 is more than history_length=8"),
         ({"hop_length": 0}, ValueError, "hop_length=0 is to be at least 1"),
         ({"control_size": 0}, ValueError, "control_size=0"),
-        ({"dt": "1"}, TypeError, "dt is a number"),
+        ({"dt": "1"}, TypeError, "dt is a number, .* not '1'"),
         ({"dt": 0.0}, ValueError, "dt=0.0"),
         ({"dt": float("nan")}, ValueError, "dt=nan"),
         ({"rates": 1}, TypeError, "rates is true or false, not 1"),
-        ({"share_encoder": 1}, TypeError, "share_encoder is true or false"),
+        ({"share_encoder": 1}, TypeError, "share_encoder is true, false or null, not 1"),
         ({"share_encoder": True, "share_features_extractor": False}, ValueError, "two extractors"),
         ({"solver": "dopri"}, ValueError, "solver='dopri' is not one of euler, midpoint, heun, rk4"),
         ({"time_kind": "delta"}, ValueError, "is not one of elapsed, timestamp"),

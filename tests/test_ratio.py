@@ -7,15 +7,15 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
-from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_ncde  # noqa: F401
 from tests.envs import RandomWalk
 
 
-def float64_buffer(buffer: RecurrentRolloutBuffer | RecurrentDictRolloutBuffer) -> Any:
+def float64_buffer(buffer: Any) -> RolloutBuffer:
     """Return a buffer of the same shape that keeps everything in float64."""
 
     class Float64(type(buffer)):  # type: ignore[misc]
@@ -25,7 +25,7 @@ def float64_buffer(buffer: RecurrentRolloutBuffer | RecurrentDictRolloutBuffer) 
                 if isinstance(value, np.ndarray) and value.dtype == np.float32 and name != "observations":
                     setattr(self, name, value.astype(np.float64))
 
-    return Float64(
+    float64: RolloutBuffer = Float64(
         buffer.buffer_size,
         buffer.observation_space,
         buffer.action_space,
@@ -35,9 +35,10 @@ def float64_buffer(buffer: RecurrentRolloutBuffer | RecurrentDictRolloutBuffer) 
         gae_lambda=buffer.gae_lambda,
         n_envs=buffer.n_envs,
     )
+    return float64
 
 
-def worst_difference(model: RecurrentPPO, rollouts: int, float64: bool = False) -> float:
+def worst_difference(model: Any, rollouts: int, float64: bool = False) -> float:
     """Collect rollouts, and return the worst difference of log-probability or value over the last one."""
     if float64:
         model.policy.double()
@@ -100,9 +101,7 @@ def test_ratio_is_one(
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4"])
 @pytest.mark.parametrize("time_kind", ["elapsed", "timestamp"])
 @pytest.mark.parametrize("shared", [True, False])
-def test_ratio_is_one_with_time_in_a_dict(
-    shared: bool, time_kind: str, solver: str, float64: bool, seed: int
-) -> None:
+def test_ratio_is_one_with_time_in_a_dict(shared: bool, time_kind: str, solver: str, float64: bool, seed: int) -> None:
     model = make(
         "MultiInputNCDEPolicy",
         3,

@@ -1,11 +1,12 @@
 """Solvers against closed-form solutions: exactness, order of convergence, where the field is called."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch as th
 
-from sb3_ncde.solvers import SOLVERS, integrate
+from sb3_ncde.solvers import SOLVERS, Field, integrate
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 
@@ -40,7 +41,7 @@ def rotation(z0: th.Tensor, angle: th.Tensor) -> th.Tensor:
     return th.stack((cos * z0[:, 0] - sin * z0[:, 1], sin * z0[:, 0] + cos * z0[:, 1]), dim=-1)
 
 
-PROBLEMS = {
+PROBLEMS: dict[str, tuple[Field, Callable[[th.Tensor, th.Tensor], th.Tensor]]] = {
     "linear": (linear_field, lambda z0, x: z0 * x.exp()[..., None]),
     "driven": (driven_field, lambda z0, x: z0 * (x**2 / 2).exp()[..., None]),
     "rotating": (rotating_field, rotation),

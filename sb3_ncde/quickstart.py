@@ -1,0 +1,145 @@
+"""Train an agent that balances a pole whose speed it cannot see: ``python -m sb3_ncde.quickstart``."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch as th
+from rich.console import Console
+from rich.table import Table
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import load_results
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecNormalize
+
+import sb3_ncde  # noqa: F401  (registers policies and environments)
+from sb3_ncde.hyperparams import hyperparams
+
+DEFAULT_ENV = "sb3_ncde/CartPoleNoVel-v1"
+EVALUATION_SEED = 10_000
+
+
+def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> RecurrentPPO:
+    """Train with the settings of ``configs/ppo_ncde.yml``, and save model, normalisation and episode log.
+
+    Ctrl-C ends training early; what has been learned until then is saved.
+
+    :param env_id: an environment that ``configs/ppo_ncde.yml`` has settings for
+    :param seed: of environments, weights and sampling
+    :param n_timesteps: steps of training; None: as many as the settings say
+    :param output: folder for ``model.zip``, ``vecnormalize.pkl`` and ``*.monitor.csv``
+    :raises ValueError: if there are no settings for the environment
+    """
+    if env_id not in hyperparams:
+        raise ValueError(f"No settings for {env_id}; there are settings for {', '.join(hyperparams)}.")
+    settings = dict(hyperparams[env_id])
+    policy, n_envs, planned = settings.pop("policy"), settings.pop("n_envs"), int(settings.pop("n_timesteps"))
+    output.mkdir(parents=True, exist_ok=True)
+    for log in output.glob("*.monitor.csv"):
+        log.unlink()
+    env = make_vec_env(env_id, n_envs=n_envs, seed=seed, monitor_dir=str(output))
+    if settings.pop("normalize"):
+        env = VecNormalize(env, gamma=settings["gamma"])
+    model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **_schedules(settings))
+    try:
+        model.learn(n_timesteps or planned, progress_bar=True)
+    except KeyboardInterrupt:
+        Console().print(f"Stopped after {model.num_timesteps:,} steps.")
+    model.save(output / "model.zip")
+    if isinstance(env, VecNormalize):
+        env.save(str(output / "vecnormalize.pkl"))
+    return model
+
+
+def evaluate(model: RecurrentPPO, env_id: str, episodes: int = 100) -> list[float]:
+    """Return the returns of deterministic episodes, in environments that training has not seen."""
+    env = make_vec_env(env_id, n_envs=10, seed=EVALUATION_SEED)
+    training_env = model.get_vec_normalize_env()
+    if training_env is not None:
+        env = VecNormalize(env, training=False, norm_reward=False)
+        env.obs_rms = training_env.obs_rms
+    returns, _ = evaluate_policy(model, env, n_eval_episodes=episodes, return_episode_rewards=True)
+    assert isinstance(returns, list)
+    return returns
+
+
+def plot_learning_curve(output: Path, env_id: str, returns: Sequence[float]) -> Path:
+    """Plot the return of each training episode, their running mean, and the final score; return the picture's path."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    episodes = load_results(str(output)).sort_values("t")
+    steps, episode_returns = episodes["l"].cumsum().to_numpy(), episodes["r"].to_numpy()
+    window = max(1, min(50, len(steps) // 5))
+    mean = np.convolve(episode_returns, np.ones(window) / window, mode="valid")
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    axes.plot(steps, episode_returns, ".", color="tab:blue", alpha=0.25, markersize=4, label="training episode")
+    axes.plot(steps[window - 1 :], mean, color="tab:blue", linewidth=2, label=f"mean of {window} episodes")
+    axes.axhline(
+        statistics.fmean(returns),
+        color="tab:orange",
+        linewidth=2,
+        linestyle="--",
+        label=f"trained agent, deterministic: {statistics.fmean(returns):.1f}",
+    )
+    axes.set(xlabel="environment steps", ylabel="return of an episode", title=env_id)
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    picture = output / "learning_curve.png"
+    figure.savefig(picture, dpi=150)
+    plt.close(figure)
+    return picture
+
+
+def _schedules(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with the RL Zoo's ``lin_x`` replaced by a schedule that falls from x to 0."""
+    return {
+        name: LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
+        if isinstance(value, str) and value.startswith("lin_")
+        else value
+        for name, value in settings.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, evaluate, and show the score and the learning curve."""
+    parser = argparse.ArgumentParser(prog="python -m sb3_ncde.quickstart", description=__doc__.split(":")[0])
+    parser.add_argument(
+        "--env", default=DEFAULT_ENV, choices=list(hyperparams), help="environment (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of environments, weights and sampling (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, help="steps of training (default: as configs/ppo_ncde.yml says)")
+    parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    th.set_num_threads(1)  # these networks are too small to share
+
+    begin = time.perf_counter()
+    model = train(options.env, options.seed, options.steps, options.output)
+    seconds = time.perf_counter() - begin
+    returns = evaluate(model, options.env)
+    picture = plot_learning_curve(options.output, options.env, returns)
+
+    table = Table("", options.env, title="NCDEPolicy, trained with RecurrentPPO")
+    table.add_row("return, mean of 100 episodes", f"{statistics.fmean(returns):.1f}")
+    table.add_row("standard deviation", f"{statistics.pstdev(returns):.1f}")
+    table.add_row("worst episode", f"{min(returns):.1f}")
+    table.add_row("steps of training", f"{model.num_timesteps:,}")
+    table.add_row("steps per second", f"{model.num_timesteps / seconds:,.0f}")
+    table.add_row("parameters", f"{sum(parameter.numel() for parameter in model.policy.parameters()):,}")
+    table.add_row("model", str(options.output / "model.zip"))
+    table.add_row("learning curve", str(picture))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
