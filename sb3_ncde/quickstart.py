@@ -3,6 +3,7 @@
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
+from tqdm import TqdmExperimentalWarning
 
 import sb3_ncde  # noqa: F401  (registers policies and environments)
 from sb3_ncde.hyperparams import hyperparams
@@ -44,28 +46,38 @@ def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> Recu
     output.mkdir(parents=True, exist_ok=True)
     for log in output.glob("*.monitor.csv"):
         log.unlink()
-    env = make_vec_env(env_id, n_envs=n_envs, seed=seed, monitor_dir=str(output))
-    if settings.pop("normalize"):
-        env = VecNormalize(env, gamma=settings["gamma"])
+    normalize = settings.pop("normalize")
+    env = VecNormalize(
+        make_vec_env(env_id, n_envs=n_envs, seed=seed, monitor_dir=str(output)),
+        norm_obs=normalize,
+        norm_reward=normalize,
+        gamma=settings["gamma"],
+    )
+    warnings.filterwarnings("ignore", category=TqdmExperimentalWarning)  # from SB3's progress bar
     model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **_schedules(settings))
     try:
         model.learn(n_timesteps or planned, progress_bar=True)
     except KeyboardInterrupt:
         Console().print(f"Stopped after {model.num_timesteps:,} steps.")
     model.save(output / "model.zip")
-    if isinstance(env, VecNormalize):
-        env.save(str(output / "vecnormalize.pkl"))
+    env.save(str(output / "vecnormalize.pkl"))
+    env.close()
     return model
 
 
 def evaluate(model: RecurrentPPO, env_id: str, episodes: int = 100) -> list[float]:
     """Return the returns of deterministic episodes, in environments that training has not seen."""
-    env = make_vec_env(env_id, n_envs=10, seed=EVALUATION_SEED)
     training_env = model.get_vec_normalize_env()
-    if training_env is not None:
-        env = VecNormalize(env, training=False, norm_reward=False)
-        env.obs_rms = training_env.obs_rms
+    assert training_env is not None
+    env = VecNormalize(
+        make_vec_env(env_id, n_envs=10, seed=EVALUATION_SEED),
+        training=False,
+        norm_obs=training_env.norm_obs,
+        norm_reward=False,
+    )
+    sync_envs_normalization(training_env, env)
     returns, _ = evaluate_policy(model, env, n_eval_episodes=episodes, return_episode_rewards=True)
+    env.close()
     assert isinstance(returns, list)
     return returns
 
@@ -129,7 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     returns = evaluate(model, options.env)
     picture = plot_learning_curve(options.output, options.env, returns)
 
-    table = Table("", options.env, title="NCDEPolicy, trained with RecurrentPPO")
+    table = Table(title=f"NCDEPolicy on {options.env}", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("return, mean of 100 episodes", f"{statistics.fmean(returns):.1f}")
     table.add_row("standard deviation", f"{statistics.pstdev(returns):.1f}")
     table.add_row("worst episode", f"{min(returns):.1f}")
