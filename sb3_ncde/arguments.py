@@ -11,6 +11,7 @@ from typing import Any, get_args
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ncde.encoder import FEATURE_NORMS
+from sb3_ncde.path import SIMULTANEOUS
 from sb3_ncde.solvers import SOLVERS
 
 TIME_KINDS = ("elapsed", "timestamp")
@@ -52,7 +53,7 @@ class NCDEArguments:
     control_size: int | None = 32
 
     def __post_init__(self) -> None:
-        """Check every value, and derive ``hop_length`` where it is None."""
+        """Check every value."""
         for name in ("latent_size", "field_width", "initial_width", "history_length", "solver_steps"):
             _check_integer(name, getattr(self, name), minimum=1)
         for name in ("field_depth", "initial_depth"):
@@ -68,20 +69,21 @@ class NCDEArguments:
         _check_choice("feature_norm", self.feature_norm, FEATURE_NORMS)
         _check_type("dt", self.dt, int | float, "a number, the time between two observations")
         if not (math.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(f"dt={self.dt}: the time between two observations is to be finite and above 0.")
-        if self.hop_length is None:
-            object.__setattr__(self, "hop_length", max(1, self.history_length // 2))
+            raise ValueError(f"dt={self.dt}: the time between two observations must be finite and above 0.")
+        if self.dt < SIMULTANEOUS and self.time_key is None:
+            raise ValueError(
+                f"dt={self.dt} counts as no time at all; choose a unit in which it is at least {SIMULTANEOUS}."
+            )
         if self.hop > self.history_length:
             raise ValueError(
-                f"hop_length={self.hop_length} is more than history_length={self.history_length}: "
+                f"hop_length={self.hop} is more than history_length={self.history_length}: "
                 "a full window of history_length observations cannot drop hop_length of them."
             )
 
     @property
     def hop(self) -> int:
-        """``hop_length`` once it is known."""
-        assert self.hop_length is not None
-        return self.hop_length
+        """``hop_length``, or half of ``history_length`` where it is None."""
+        return max(1, self.history_length // 2) if self.hop_length is None else self.hop_length
 
 
 def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArguments, dict[str, Any]]:
@@ -109,13 +111,13 @@ def _suggestion(name: str, valid: Iterable[str]) -> str:
 def _check_integer(name: str, value: Any, minimum: int, optional: bool = False) -> None:
     _check_type(name, value, int | None if optional else int, "an integer or null" if optional else "an integer")
     if value is not None and value < minimum:
-        raise ValueError(f"{name}={value} is to be at least {minimum}.")
+        raise ValueError(f"{name}={value}: expected at least {minimum}.")
 
 
 def _check_type(name: str, value: object, kind: type | UnionType, meaning: str) -> None:
     # To Python a bool is an integer, to a user it is not.
     if not isinstance(value, kind) or (isinstance(value, bool) and bool not in (kind, *get_args(kind))):
-        raise TypeError(f"{name} is {meaning}, not {value!r}.")
+        raise TypeError(f"{name} must be {meaning}, not {value!r}.")
 
 
 def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -8,14 +8,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_ncde.history import ObservationHistory, State
 
-NORMALIZED_TIME = (
+_NORMALIZED_TIME = (
     "If the environment is wrapped in VecNormalize, time must stay out of it: make time a key of a Dict "
     "observation and pass norm_obs_keys with all the other keys."
 )
 
 
-def check_state(n_rows: int, history: ObservationHistory, state: State) -> None:
-    """Raise ValueError if the state is another policy's, or not that of as many environments as there are rows."""
+def check_state(n_rows: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:
+    """Raise ValueError if the state is another policy's, or rows or episode starts are not one per environment."""
     n_envs, size = state[0].shape[1:]
     if size != history.size:
         raise ValueError(
@@ -27,9 +27,19 @@ def check_state(n_rows: int, history: ObservationHistory, state: State) -> None:
             f"Observations of {n_rows} environments, but a state of {n_envs}: pass the state that predict() "
             "returned for the same environments, or None to begin with an empty history."
         )
+    if len(episode_starts) != n_rows:
+        raise ValueError(
+            f"episode_start has {len(episode_starts)} values for {n_rows} environments: pass one for each environment."
+        )
 
 
-def check_finite(observation: PyTorchObs, features: th.Tensor, history: ObservationHistory, state: State) -> None:
+def check_finite(
+    observation: PyTorchObs,
+    features: th.Tensor,
+    episode_starts: th.Tensor,
+    history: ObservationHistory,
+    state: State,
+) -> None:
     """Raise ValueError for NaN or infinite observations, and say where they are.
 
     :param observation: as the environment gave it
@@ -43,13 +53,13 @@ def check_finite(observation: PyTorchObs, features: th.Tensor, history: Observat
         env, *index = (~th.isfinite(values)).nonzero()[0].tolist()
         value = values[env][tuple(index)].item()
         raise ValueError(
-            f"{_where(env, history, state)}: the observation{name and f' {name!r}'} is {value} "
-            f"at index {index}. Observations are to be finite; hold the last value where a sensor has none."
+            f"{_where(env, episode_starts, history, state)}: the observation{name and f' {name!r}'} is {value} "
+            f"at index {index}. Observations must be finite; where a sensor has no value, hold its last one."
         )
     env = int((~th.isfinite(features)).any(dim=1).nonzero()[0])
     raise ValueError(
-        f"{_where(env, history, state)}: the observation is finite, but its features are not; the features extractor "
-        "overflows or its weights have diverged (a lower learning rate may help)."
+        f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not; the "
+        "features extractor overflows or its weights have diverged (a lower learning rate may help)."
     )
 
 
@@ -64,8 +74,8 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
         if bool(backwards.any()):
             env = int(backwards.nonzero()[0])
             raise ValueError(
-                f"{_where(env, history, state)}: the elapsed time since the previous observation is "
-                f"{time[env].item():g}, but time cannot run backwards. {NORMALIZED_TIME}"
+                f"{_where(env, episode_starts, history, state)}: the elapsed time since the previous observation is "
+                f"{time[env].item():g}, but time cannot run backwards. {_NORMALIZED_TIME}"
             )
         return
     count, last_time, _ = history.unpack(state)
@@ -73,12 +83,13 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
     if bool(backwards.any()):
         env = int(backwards.nonzero()[0])
         raise ValueError(
-            f"{_where(env, history, state)}: the timestamp is {time[env].item():g} after "
+            f"{_where(env, episode_starts, history, state)}: the timestamp is {time[env].item():g} after "
             f"{last_time[env].item():g}, but time cannot run backwards within an episode; at its beginning, pass "
-            f"episode_start. {NORMALIZED_TIME}"
+            f"episode_start. {_NORMALIZED_TIME}"
         )
 
 
-def _where(env: int, history: ObservationHistory, state: State) -> str:
+def _where(env: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> str:
     """Name an environment, and its step by the observations that its history has seen of the episode."""
-    return f"Environment {env}, step {int(history.unpack(state)[0][env])}"
+    step = 0 if episode_starts[env] else int(history.unpack(state)[0][env])
+    return f"Environment {env}, step {step} of its episode"

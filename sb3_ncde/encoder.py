@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_ncde.history import ObservationHistory, Sequences, State
-from sb3_ncde.path import ControlPath, control_path
+from sb3_ncde.increment_scale import IncrementScale
+from sb3_ncde.path import SIMULTANEOUS, ControlPath, control_path
 from sb3_ncde.solvers import integrate
 from sb3_ncde.vector_field import VectorField
 
@@ -18,17 +19,18 @@ FEATURE_NORMS = ("tanh", "layer_norm", "none")
 class NeuralCDE(nn.Module):
     """Neural controlled differential equation over the window of recent observations.
 
-    z(t0) = initial(x0), dz = f(z) dX (Kidger et al. 2020, arXiv:2005.08926; online: Morrill et al. 2021,
+    z(t0) = initial(x0), dz = f(z, X) dX (Kidger et al. 2020, arXiv:2005.08926; online: Morrill et al. 2021,
     arXiv:2106.11028), where X runs linearly through the observations of the window, with time as a channel.
 
     It stands where RecurrentPPO expects an LSTM, and so has the attributes that RecurrentPPO reads:
-    ``num_layers`` = 1 and ``hidden_size``, the width of the *packed history*, not of z.
+    ``num_layers`` = 1 and ``hidden_size``, the width of the *packed history*, not of z. ``input_size`` = D + 1 is that
+    of an observation and its time, ``output_size`` that of what the heads see.
 
     The letters of all shapes in this package: N sequences (environments at rollout, sequences in a minibatch),
-    T steps of a sequence, H points in a window, B windows in one solve, D features of one observation, C channels
-    of the path, Z latent size.
+    T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
+    B windows in one solve, D features of one observation, K controls (the features or their projection), V values
+    of the path (K, or 2K with rates), C = 1 + V channels of the path, Z latent size.
 
-    :param input_size: D + 1, the features of an observation and its time
     :param history: layout of the state
     :param latent_size: Z
     :param field_width: units of each hidden layer of the vector field
@@ -76,6 +78,7 @@ class NeuralCDE(nn.Module):
 
         self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
+        self.increment_scale = IncrementScale(self.control_dim)
         values_dim = 2 * self.control_dim if rates else self.control_dim
         self.initial = nn.Sequential(
             *create_mlp(self.control_dim, latent_size, [initial_width] * initial_depth, activation_fn=nn.ReLU)
@@ -104,22 +107,28 @@ class NeuralCDE(nn.Module):
         newest = appended.line[:, self.history.history_length :].flatten(0, 1)  # (N * T, D + 1)
         return self._read_out(newest, z[step], path.values[step]), after
 
-    def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
-        """Encode one step of N environments as :meth:`forward` does, without gradients, at a cost that H does not set.
+    def step(
+        self, observations: th.Tensor, state: State, episode_starts: th.Tensor, rollout: bool = False
+    ) -> tuple[th.Tensor, State]:
+        """Encode one step of N environments as :meth:`forward` does, without gradients.
 
-        The solutions of the open windows are carried along from the last call, so that a step is a single interval.
-        They are used only for exactly the histories and the weights that they were computed for, and are solved anew
-        from the history otherwise: the history remains the state, and nothing goes stale. (Weights written in place
-        through ``.data`` are the one change that PyTorch does not count.)
+        The solutions of the L open windows are carried along from the last call, so that a step is one interval of
+        each. They are used only for exactly the histories and the weights that they were computed for, and are solved
+        anew from the history otherwise: the history remains the state, and nothing goes stale. (Weights written in
+        place through ``.data`` are the one change that PyTorch does not count.)
 
         :param observations: features and time of N environments, (N, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
         :param episode_starts: 1 where an observation is the first of its episode, (N,)
+        :param rollout: whether the step is part of a rollout to learn from, and so of the scale of increments
         :return: features for the heads, (N, output_size), and the histories after this step
         """
         with th.no_grad():
-            weights = tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
             appended, after = self._append(observations, state, episode_starts)
+            if rollout:
+                self.increment_scale.observe(self._newest_rates(appended))
+            tensors = (*self.parameters(), self.increment_scale.scale)
+            weights = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
             carried = self._carried
             if carried is not None and carried.weights == weights and all(map(th.equal, carried.state, state)):
                 z, values = self._continue(carried, appended)
@@ -127,7 +136,8 @@ class NeuralCDE(nn.Module):
                 features, elapsed = self.history.open_windows(appended)
                 path = self._path(features, elapsed)
                 z, values = self._solve(self._begin(features[0]), path)[-1], path.values[-1]
-            self._carried = Carried(after, weights, z, values)
+            # A copy of the histories: predict() hands out views of them, which the caller may write to.
+            self._carried = Carried(tuple(part.clone() for part in after), weights, z, values)
             serving = th.from_numpy(self.history.serving(appended)).to(z.device)
             return self._read_out(appended.line[:, -1], z[serving], values[serving]), after
 
@@ -158,7 +168,14 @@ class NeuralCDE(nn.Module):
 
     def _path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
         first_rate = None if before is None else before[:, self.control_dim :]
-        return control_path(self._control(features), elapsed, self.rates, first_rate)
+        return control_path(self._control(features), elapsed, self.increment_scale.scale, self.rates, first_rate)
+
+    def _newest_rates(self, appended: Sequences) -> th.Tensor:
+        """Return the rates at the newest observations, (rows, K), of those N that have one before them in time."""
+        before, newest = appended.line[:, -2], appended.line[:, -1]  # (N, D + 1)
+        timed = (th.from_numpy(appended.seen[:, -1]).to(newest.device) > 1) & (newest[:, -1] >= SIMULTANEOUS)
+        change = self._control(newest[timed, :-1]) - self._control(before[timed, :-1])
+        return change / newest[timed, -1:]
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
@@ -189,7 +206,7 @@ class Carried(NamedTuple):
     """The solutions of the open windows after a step, and what they were computed for.
 
     :param state: the histories after that step
-    :param weights: place and version of each parameter
+    :param weights: place and version of each parameter, and of the scale of increments
     :param z: of each open window, (N * L, Z)
     :param values: of its path, (N * L, V)
     """

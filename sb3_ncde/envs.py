@@ -3,12 +3,11 @@
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TransformObservation
 
 
-def positions_only(env: gym.Env[Any, Any], indices: list[int]) -> gym.Env[Any, Any]:
+def _select(env: gym.Env[Any, Any], indices: list[int]) -> gym.Env[Any, Any]:
     """Return the environment with only some entries of its vector observation.
 
     :param env: an environment with a one-dimensional Box observation
@@ -17,18 +16,18 @@ def positions_only(env: gym.Env[Any, Any], indices: list[int]) -> gym.Env[Any, A
     space = env.observation_space
     assert isinstance(space, Box)
     return TransformObservation(
-        env, lambda observation: observation[indices], Box(space.low[indices], space.high[indices], dtype=np.float32)
+        env, lambda observation: observation[indices], Box(space.low[indices], space.high[indices])
     )
 
 
 def cart_pole_no_vel(**kwargs: Any) -> gym.Env[Any, Any]:
     """Return CartPole that shows the cart's position and the pole's angle (m, rad), and neither velocity."""
-    return positions_only(gym.make("CartPole-v1", **kwargs).unwrapped, [0, 2])
+    return _select(gym.make("CartPole-v1", **kwargs).unwrapped, [0, 2])
 
 
 def pendulum_no_vel(**kwargs: Any) -> gym.Env[Any, Any]:
     """Return Pendulum that shows the cosine and sine of its angle, and not the angular velocity."""
-    return positions_only(gym.make("Pendulum-v1", **kwargs).unwrapped, [0, 1])
+    return _select(gym.make("Pendulum-v1", **kwargs).unwrapped, [0, 1])
 
 
 gym.register(

@@ -25,6 +25,7 @@ class TimeSource:
             self.features_space = self._without_key(observation_space, time_key)
         elif time_key is not None:
             self.features_space = self._without_column(observation_space, time_key)
+            self.key = time_key % (len(self.features_space.low) + 1)  # a negative column counts from the end
 
     @staticmethod
     def _without_key(space: spaces.Space[Any], key: str) -> spaces.Dict:
@@ -37,9 +38,7 @@ class TimeSource:
             raise ValueError(f"time_key={key!r} is not a key of the observation, which has {sorted(space.spaces)}.")
         time_space = space.spaces[key]
         if not isinstance(time_space, spaces.Box) or int(np.prod(time_space.shape)) != 1:
-            raise ValueError(
-                f"The observation's {key!r} is to be one time, a Box of shape (1,), but it is {time_space}."
-            )
+            raise ValueError(f"time_key={key!r} must name a single time, a Box of shape (1,), but it is {time_space}.")
         rest = {name: subspace for name, subspace in space.spaces.items() if name != key}
         if not rest:
             raise ValueError(f"The observation has nothing but the time {key!r}: there is nothing to encode.")
@@ -69,7 +68,7 @@ class TimeSource:
         if isinstance(observation, dict):
             rest = {name: value for name, value in observation.items() if name != self.key}
             return rest, observation[str(self.key)].flatten()
-        column = int(self.key) % observation.shape[1]
+        column = int(self.key)
         return th.cat((observation[:, :column], observation[:, column + 1 :]), dim=1), observation[:, column]
 
 

@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import torch as th
 
-SIMULTANEOUS = 1e-3
-"""Observations less than this fraction of the nominal step apart define no rate: the last rate is held."""
+SIMULTANEOUS = 1e-6
+"""Observations that are less than this apart in time define no rate: the last rate is held."""
 
 
 class ControlPath(NamedTuple):
-    """A piecewise linear path through the observations of B windows.
+    """A piecewise linear path through the observations of B windows, with K controls and V = K or 2K values.
 
-    :param increments: of each channel over each interval, (H-1, B, C); the channels are time, the features and,
-        with rates, their rates
-    :param values: of the features and, with rates, their rates at the knots, (H, B, D) or (H, B, 2D); time is
-        not among them, so that nothing depends on when the episode began
+    :param increments: of each channel over each interval, (H-1, B, C), C = 1 + V; the channels are time, the controls
+        (scaled) and, with rates, their rates
+    :param values: of the controls (not scaled) and, with rates, their rates at the knots, (H, B, V); time is not among
+        them, so that nothing depends on when the episode began
     """
 
     increments: th.Tensor
@@ -22,31 +22,36 @@ class ControlPath(NamedTuple):
 
 
 def control_path(
-    features: th.Tensor, elapsed: th.Tensor, rates: bool, first_rate: th.Tensor | None = None
+    controls: th.Tensor,
+    elapsed: th.Tensor,
+    scale: th.Tensor,
+    rates: bool,
+    first_rate: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
-    The rates are the backward differences of the features: 0 at the first knot of a window, where no interval has
-    passed, then the slope of the interval that ends at the knot. A CDE integrates, it does not divide: with irregular
-    time the slope is what it cannot find by itself. A repeated last observation with no time elapsed (padding)
-    has increments of exactly zero in every channel.
+    The rates are the scaled backward differences of the controls: 0 at the first knot of a window, where no interval
+    has passed, then the slope of the interval that ends at the knot. A CDE integrates, it does not divide: with
+    irregular time the slope is what it cannot find by itself. A repeated last observation with no time elapsed
+    (padding) has increments of exactly zero in every channel.
 
-    :param features: at the knots, (H, B, D)
-    :param elapsed: time since the knot before in nominal steps, >= 0; that of the first knot is not read, (H, B)
+    :param controls: the features of the observations or their projection, (H, B, K)
+    :param elapsed: time since the knot before, >= 0; that of the first knot is not read, (H, B)
+    :param scale: of the increments and rates of each control, (K,)
     :param rates: whether the rates are channels of the path
-    :param first_rate: at the first knot, (B, D), where the path continues an earlier one; None: 0
+    :param first_rate: at the first knot, (B, K), where the path continues an earlier one; None: 0
     """
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
-    change = features.diff(dim=0)  # (H-1, B, D)
+    change = controls.diff(dim=0) * scale  # (H-1, B, K)
     if not rates:
-        return ControlPath(th.cat((step, change), dim=-1), features)
-    slopes = _backward_slopes(change, step, th.zeros_like(features[0]) if first_rate is None else first_rate)
-    # (H-1, B, 1 + 2D) and (H, B, 2D)
-    return ControlPath(th.cat((step, change, slopes.diff(dim=0)), dim=-1), th.cat((features, slopes), dim=-1))
+        return ControlPath(th.cat((step, change), dim=-1), controls)
+    slopes = _backward_slopes(change, step, th.zeros_like(controls[0]) if first_rate is None else first_rate)
+    # (H-1, B, 1 + 2K) and (H, B, 2K)
+    return ControlPath(th.cat((step, change, slopes.diff(dim=0)), dim=-1), th.cat((controls, slopes), dim=-1))
 
 
 def _backward_slopes(change: th.Tensor, step: th.Tensor, first: th.Tensor) -> th.Tensor:
-    """Return the slope of the newest interval that took time, at every knot, (H, B, D); before any, ``first``."""
+    """Return the slope of the newest interval that took time, at every knot, (H, B, K); before any, ``first``."""
     timed = step >= SIMULTANEOUS  # (H-1, B, 1)
     slopes = th.cat((first.unsqueeze(0), change / th.where(timed, step, 1.0)))
     if bool(timed.all()):

@@ -62,7 +62,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     :param control_size: features wider than this (images) are projected to it by a learned linear map; None: never
     :param kwargs: arguments of SB3's ``ActorCriticPolicy``
     :raises TypeError: for an argument of the LSTM policies, an unknown one, or a value of the wrong type
-    :raises ValueError: for a value out of range, or a time that the observation space does not have
+    :raises ValueError: for a value out of range, a time that the observation space does not have, observations that
+        are for another of the three policies, or one encoder for two features extractors
     """
 
     default_features_extractor: type[BaseFeaturesExtractor] = FlattenExtractor
@@ -80,10 +81,11 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         name = type(self).__name__
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
         sb3_kwargs.setdefault("features_extractor_class", self.default_features_extractor)
-        if isinstance(observation_space, spaces.Dict) and sb3_kwargs["features_extractor_class"] is FlattenExtractor:
-            raise ValueError(
-                f"{name} takes vector observations; for the Dict {observation_space} use MultiInputNCDEPolicy."
-            )
+        is_dict, extractor = isinstance(observation_space, spaces.Dict), sb3_kwargs["features_extractor_class"]
+        if is_dict and extractor is FlattenExtractor:
+            raise ValueError(f"{name} takes vectors, but got a {observation_space}: use MultiInputNCDEPolicy.")
+        if not is_dict and extractor is CombinedExtractor:
+            raise ValueError(f"{name} takes a Dict, but got a {observation_space}: use NCDEPolicy or CnnNCDEPolicy.")
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
         if share_encoder and not share_features_extractor:
@@ -91,6 +93,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
                 "share_encoder=True with share_features_extractor=False: one encoder cannot read the features of two "
                 "extractors. Leave share_encoder out to have two of each."
             )
+        # These are plain attributes, which a module may have before it is initialised.
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
         self._calls_without_state = 0
         self._warned_without_state = False
@@ -107,7 +110,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self.lstm_actor, self.lstm_critic = self._encoders
         del self._encoders
         self.critic = None
-        self.shared_lstm = self._share_encoder
+        self.shared_lstm, self.enable_critic_lstm = self._share_encoder, not self._share_encoder
         self.lstm_hidden_state_shape = (self.lstm_actor.num_layers, 1, self.lstm_actor.hidden_size)
         # The parent's optimizer holds the discarded parameters and not ours.
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -124,6 +127,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Build the encoders, then the heads' hidden layers, which are sized by the encoders' output."""
+        # A tuple, which registers no modules: the parent has yet to assign its LSTMs to lstm_actor and lstm_critic.
         self._encoders = (self._make_encoder(), None if self._share_encoder else self._make_encoder())
         self.lstm_output_dim = self._encoders[0].output_size
         super()._build_mlp_extractor()
@@ -173,10 +177,10 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
-        latent_pi, pi_state = self._step(self.lstm_actor, pi_features, lstm_states.pi, episode_starts)
+        latent_pi, pi_state = self._step(self.lstm_actor, pi_features, lstm_states.pi, episode_starts, True)
         latent_vf, vf_state = latent_pi, pi_state
         if self.lstm_critic is not None:
-            latent_vf, vf_state = self._step(self.lstm_critic, vf_features, lstm_states.vf, episode_starts)
+            latent_vf, vf_state = self._step(self.lstm_critic, vf_features, lstm_states.vf, episode_starts, True)
         distribution = self._distribution(latent_pi)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
@@ -207,6 +211,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
     ) -> tuple[Distribution, State]:
         """Return the distribution of the actor's action, and its histories after this step."""
+        # ActorCriticPolicy's own extract_features would run both extractors where they are not shared.
         features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
         latent_pi, state = self._step(self.lstm_actor, features, lstm_states, episode_starts)
@@ -219,6 +224,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         features = super(ActorCriticPolicy, self).extract_features(obs, self.vf_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
         encoder = self.lstm_actor if self.lstm_critic is None else self.lstm_critic
+        # Not step(): the rollout goes on from the solutions that it carries.
         return self._value(encoder(features, lstm_states, episode_starts)[0])
 
     def predict(
@@ -234,6 +240,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         :param state: what the last call returned; None: empty histories
         :param episode_start: whether each observation is the first of its episode, (N,)
         :param deterministic: whether to take the most likely action instead of a sample
+        Called again without a state, at no episode's start, it warns once that the agent acts without memory.
+
         :raises ValueError: for values that are not finite, time that runs backwards, or a state of another number
             of environments
         """
@@ -257,14 +265,12 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     @staticmethod
     def _step(
-        encoder: NeuralCDE, features: th.Tensor, state: State, episode_starts: th.Tensor
+        encoder: NeuralCDE, features: th.Tensor, state: State, starts: th.Tensor, rollout: bool = False
     ) -> tuple[th.Tensor, State]:
         """Encode one step of each environment: what the heads see, and the histories after it."""
-        return (
-            encoder(features, state, episode_starts)
-            if th.is_grad_enabled()
-            else encoder.step(features, state, episode_starts)
-        )
+        if th.is_grad_enabled():
+            return encoder(features, state, starts)  # type: ignore[no-any-return]
+        return encoder.step(features, state, starts, rollout)
 
     def _distribution(self, latent_pi: th.Tensor) -> Distribution:
         return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
@@ -276,8 +282,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def _check(self, obs: PyTorchObs, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Raise ValueError for what cannot be acted on; see :mod:`sb3_ncde.checks`."""
         history = self.lstm_actor.history
-        check_state(features.shape[0], history, state)
-        check_finite(obs, features, history, state)
+        check_state(features.shape[0], episode_starts, history, state)
+        check_finite(obs, features, episode_starts, history, state)
         if self.arguments.time_key is not None:
             check_time(features[:, -1], episode_starts, history, state)
 

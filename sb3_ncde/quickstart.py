@@ -31,7 +31,8 @@ EVALUATION_SEED = 10_000
 def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> RecurrentPPO:
     """Train with the settings of ``configs/ppo_ncde.yml``, and save model, normalisation and episode log.
 
-    Ctrl-C ends training early; what has been learned until then is saved.
+    Ctrl-C ends training early; what has been learned until then is saved. Episode logs of an earlier run in ``output``
+    are deleted.
 
     :param env_id: an environment that ``configs/ppo_ncde.yml`` has settings for
     :param seed: of environments, weights and sampling
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="steps of training (default: as configs/ppo_ncde.yml says)")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
-    th.set_num_threads(1)  # these networks are too small to share
+    th.set_num_threads(1)  # one is faster: the networks are too small to split over cores
 
     begin = time.perf_counter()
     model = train(options.env, options.seed, options.steps, options.output)

@@ -11,7 +11,8 @@ th.set_num_threads(1)
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("suite")
 
-SEED = int(os.environ.get("TEST_SEED", random.SystemRandom().randrange(10_000)))
+# setdefault: the workers of pytest-xdist inherit the environment, so that all have the seed that is printed.
+SEED = int(os.environ.setdefault("TEST_SEED", str(random.SystemRandom().randrange(10_000))))
 
 
 def pytest_report_header() -> str:

@@ -7,6 +7,7 @@ import torchcde
 
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.path import SIMULTANEOUS
+from sb3_ncde.vector_field import VectorField
 
 SUB_STEPS = 4
 
@@ -31,36 +32,44 @@ class ReferenceHistory:
         return self.window
 
 
-def reference_path(window: list[tuple[th.Tensor, float]], rates: bool) -> th.Tensor:
-    """Return the knots of the control path, (points, C): time, features, rates."""
+def reference_path(window: list[tuple[th.Tensor, float]], scale: th.Tensor, rates: bool) -> th.Tensor:
+    """Return the knots of the control path, (points, C): time, scaled features, scaled rates."""
     time, rate = 0.0, th.zeros_like(window[0][0])
     knots = []
     for i, (features, elapsed) in enumerate(window):
         if i:
             time += elapsed
             if elapsed >= SIMULTANEOUS:
-                rate = (features - window[i - 1][0]) / elapsed
-        channels = [features.new_tensor([time]), features]
+                rate = scale * (features - window[i - 1][0]) / elapsed
+        channels = [features.new_tensor([time]), scale * features]
         knots.append(th.cat([*channels, rate] if rates else channels))
     return th.stack(knots)
 
 
+def reference_field(field: VectorField, z: th.Tensor, value: th.Tensor) -> th.Tensor:
+    """Return f(z, X) as a matrix, (Z, C), from the layers of the field."""
+    hidden = field.layers[0](z)
+    if field.drive_layer is not None:
+        hidden = hidden + field.drive_layer(value)
+    for layer in field.layers[1:]:
+        hidden = layer(th.log1p(hidden.exp()))  # softplus
+    return th.tanh(hidden).reshape(field.latent_size, field.channels)
+
+
 def reference_z(encoder: NeuralCDE, window: list[tuple[th.Tensor, float]]) -> th.Tensor:
     """Return z at the end of one window by torchcde's cdeint, with the same midpoint steps, (Z,)."""
-    knots = reference_path(window, encoder.rates)
+    scale = encoder.increment_scale.scale
+    knots = reference_path(window, scale, encoder.rates)
     z0 = encoder.initial(window[0][0])
     assert isinstance(z0, th.Tensor)
     if len(window) == 1:
         return z0
     path = torchcde.LinearInterpolation(torchcde.linear_interpolation_coeffs(knots))
-    product = encoder.field.product()
-    channels = knots.shape[-1]
+    # The field sees the features as they are, and the rates as they are in the path.
+    unscale = th.cat((1 / scale, th.ones(knots.shape[-1] - 1 - len(scale), dtype=knots.dtype)))
 
     def matrix(t: th.Tensor, z: th.Tensor) -> th.Tensor:
-        drive = encoder.field.drive(path.evaluate(t)[None, 1:])
-        unit = th.eye(channels, dtype=z.dtype)
-        columns = [product(z[None], unit[c][None], drive)[0] for c in range(channels)]
-        return th.stack(columns, dim=-1)
+        return reference_field(encoder.field, z, path.evaluate(t)[1:] * unscale)
 
     # perturb: at a knot the derivative jumps; evaluate it on the side the step is on.
     z = torchcde.cdeint(

@@ -1,5 +1,6 @@
 """The encoder against the reference, and the invariants of its window, batch, padding and time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ def make_encoder(history_length: int = 4, hop_length: int = 2, *, timestamps: bo
         "control_size": None,
     }
     history = ObservationHistory(history_length, hop_length, D, timestamps=timestamps)
-    return NeuralCDE(history, **(defaults | kwargs)).double()
+    encoder = NeuralCDE(history, **(defaults | kwargs)).double()
+    encoder.increment_scale.scale.uniform_(0.5, 2.0)
+    return encoder
 
 
 def empty(encoder: NeuralCDE, n_seq: int) -> State:
@@ -67,12 +70,18 @@ def step_by_step(encoder: NeuralCDE, sequences: th.Tensor, starts: th.Tensor) ->
 
 @pytest.mark.parametrize("rates", [True, False])
 @pytest.mark.parametrize("path_in_field", [True, False])
+@pytest.mark.parametrize("field_depth", [0, 1, 2])
 @pytest.mark.parametrize(("history_length", "hop_length"), [(1, 1), (4, 1), (4, 2), (4, 4)])
 def test_z_is_that_of_cdeint_on_each_window(
-    history_length: int, hop_length: int, rates: bool, path_in_field: bool
+    history_length: int, hop_length: int, field_depth: int, rates: bool, path_in_field: bool
 ) -> None:
     encoder = make_encoder(
-        history_length, hop_length, rates=rates, path_in_field=path_in_field, solver="midpoint", solver_steps=SUB_STEPS
+        history_length,
+        hop_length,
+        field_depth=field_depth,
+        rates=rates,
+        path_in_field=path_in_field,
+        solver_steps=SUB_STEPS,
     )
     sequences = random_sequences(2, 11)
     starts = th.zeros(2, 11)
@@ -87,9 +96,40 @@ def test_z_is_that_of_cdeint_on_each_window(
                 th.testing.assert_close(z[i, t], reference_z(encoder, window), rtol=0, atol=1e-10)
 
 
+NORMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
+    "none": lambda z: z,
+    "tanh": th.tanh,
+    "layer_norm": lambda z: (z - z.mean()) / (z.var(correction=0) + 1e-5).sqrt(),
+}
+
+
+@pytest.mark.parametrize("feature_norm", NORMS)
+@pytest.mark.parametrize("rates", [True, False])
+@pytest.mark.parametrize("control_size", [None, 1])
+def test_the_heads_see_z_normed_and_what_skips_it(feature_norm: str, rates: bool, control_size: int | None) -> None:
+    encoder = make_encoder(
+        skip=True, feature_norm=feature_norm, rates=rates, control_size=control_size, solver_steps=SUB_STEPS
+    )
+    control = encoder.control or th.nn.Identity()
+    sequences = random_sequences(1, 9)
+    output = encode(encoder, sequences)
+    history = ReferenceHistory(4, 2)
+    with th.no_grad():
+        for t in range(9):
+            window = history.step(sequences[0, t, :-1], sequences[0, t, -1].item(), False)
+            controls = [(control(features), elapsed) for features, elapsed in window]
+            z = reference_z(encoder, controls)
+            expected = [NORMS[feature_norm](z), window[-1][0], th.tensor([window[-1][1]], dtype=th.float64)]
+            if rates:
+                knots = reference_path(controls, encoder.increment_scale.scale, rates)
+                expected.append(knots[-1, 1 + encoder.control_dim :])
+            th.testing.assert_close(output[0, t], th.cat(expected), rtol=0, atol=1e-10)
+
+
 @st.composite
 def batches(draw: Any) -> tuple[NeuralCDE, th.Tensor, th.Tensor]:
     """An encoder of any shape, and sequences whose episodes start anywhere."""
+    th.manual_seed(draw(st.integers(0, 2**32 - 1)))
     history_length = draw(st.integers(1, 6))
     encoder = make_encoder(
         history_length,
@@ -158,11 +198,12 @@ def test_gradients_are_finite_and_reach_every_parameter_that_matters(
     encoder, sequences, starts = batch
     output, _ = encoder(sequences.flatten(0, 1), empty(encoder, len(sequences)), starts.flatten())
     (output**2).sum().backward()
+    appended, _ = encoder._append(sequences.flatten(0, 1), empty(encoder, len(sequences)), starts.flatten())
+    intervals = appended.points.max() - 1
     for name, parameter in encoder.named_parameters():
-        if parameter.grad is not None:
-            assert parameter.grad.isfinite().all(), name
-        else:  # windows of one point have no interval
-            assert name.startswith("field")
+        # Windows of one point have no interval, and so no field.
+        assert (parameter.grad is None) == (name.startswith("field") and intervals == 0), name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("hop_length", [1, 2, 4])
@@ -235,21 +276,23 @@ def test_time_shift_changes_nothing_and_time_scale_does() -> None:
 @given(st.integers(1, 8), st.integers(1, 4), st.booleans(), st.data())
 @settings(max_examples=50)
 def test_the_path_is_that_of_the_plain_loop(points: int, batch: int, rates: bool, data: st.DataObject) -> None:
-    features = th.randn(points, batch, D, dtype=th.float64)
+    th.manual_seed(data.draw(st.integers(0, 2**32 - 1)))
+    features, scale = th.randn(points, batch, D, dtype=th.float64), th.rand(D, dtype=th.float64)
     steps = st.sampled_from([0.0, SIMULTANEOUS / 2, SIMULTANEOUS, 0.3, 1.0, 1e6])
     elapsed = th.tensor([[data.draw(steps) for _ in range(batch)] for _ in range(points)], dtype=th.float64)
-    path = control_path(features, elapsed, rates)
+    path = control_path(features, elapsed, scale, rates)
     for b in range(batch):
         window = [(features[i, b], elapsed[i, b].item()) for i in range(points)]
-        knots = reference_path(window, rates)
+        knots = reference_path(window, scale, rates)
         th.testing.assert_close(path.increments[:, b], knots.diff(dim=0))
-        th.testing.assert_close(path.values[:, b], knots[:, 1:])
+        th.testing.assert_close(path.values[:, b, :D], features[:, b])
+        th.testing.assert_close(path.values[:, b, D:], knots[:, 1 + D :])
 
 
 def test_observations_of_any_size_give_finite_results_and_gradients() -> None:
     encoder = make_encoder(skip=True, feature_norm="layer_norm").float()
     sequences = random_sequences(1, 12).float()
-    for scale, dt in ((1e6, 1.0), (1e6, 1e-9), (1e6, 1e6), (0.0, 0.0), (1.0, 2 * SIMULTANEOUS)):
+    for scale, dt in ((1e6, 1.0), (1e6, 1e-9), (1e6, 1e6), (0.0, 0.0), (1e6, 2 * SIMULTANEOUS)):
         rows = th.cat((sequences[..., :-1] * scale, sequences[..., -1:] * dt), dim=-1).flatten(0, 1)
         zeros = th.zeros(1, 1, encoder.hidden_size)
         output, _ = encoder(rows, (zeros, zeros), th.zeros(12))
