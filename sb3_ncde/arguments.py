@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, get_args
 
+import numpy as np
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ncde.encoder import FEATURE_NORMS
-from sb3_ncde.path import SIMULTANEOUS
 from sb3_ncde.solvers import SOLVERS
 
 TIME_KINDS = ("elapsed", "timestamp")
@@ -70,9 +70,10 @@ class NCDEArguments:
         _check_type("dt", self.dt, int | float, "a number, the time between two observations")
         if not (math.isfinite(self.dt) and self.dt > 0):
             raise ValueError(f"dt={self.dt}: the time between two observations must be finite and above 0.")
-        if self.dt < SIMULTANEOUS and self.time_key is None:
+        if self.feature_norm == "layer_norm" and self.latent_size < 3:
             raise ValueError(
-                f"dt={self.dt} counts as no time at all; choose a unit in which it is at least {SIMULTANEOUS}."
+                f"latent_size={self.latent_size} with feature_norm='layer_norm': the norm leaves nothing of fewer than "
+                "3 numbers; use feature_norm='tanh'."
             )
         if self.hop > self.history_length:
             raise ValueError(
@@ -99,7 +100,8 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
             raise TypeError(f"{policy} has no LSTM, so no {name}; use {_LSTM_ARGUMENTS[name]}.")
         if name not in ours | sb3:
             raise TypeError(f"{policy} got an unexpected argument {name!r}.{_suggestion(name, ours | sb3)}")
-    arguments = NCDEArguments(**{name: value for name, value in kwargs.items() if name in ours})
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in kwargs.items()}
+    arguments = NCDEArguments(**{name: value for name, value in plain.items() if name in ours})
     return arguments, {name: value for name, value in kwargs.items() if name not in ours}
 
 

@@ -8,6 +8,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_ncde.history import ObservationHistory, State
 
+COARSEST = 0.01
+"""Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
 _NORMALIZED_TIME = (
     "If the environment is wrapped in VecNormalize, time must stay out of it: make time a key of a Dict "
     "observation and pass norm_obs_keys with all the other keys."
@@ -27,9 +29,9 @@ def check_state(n_rows: int, episode_starts: th.Tensor, history: ObservationHist
             f"Observations of {n_rows} environments, but a state of {n_envs}: pass the state that predict() "
             "returned for the same environments, or None to begin with an empty history."
         )
-    if len(episode_starts) != n_rows:
+    if episode_starts.numel() != n_rows:
         raise ValueError(
-            f"episode_start has {len(episode_starts)} values for {n_rows} environments: pass one for each environment."
+            f"episode_start has {episode_starts.numel()} values for {n_rows} environments: pass one for each."
         )
 
 
@@ -64,7 +66,7 @@ def check_finite(
 
 
 def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:
-    """Raise ValueError if time runs backwards.
+    """Raise ValueError if time runs backwards, or timestamps are too large for float32 to tell steps apart.
 
     :param time: of the observations as observed, (N,)
     :param episode_starts: 1 where an observation is the first of its episode, (N,)
@@ -78,8 +80,17 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
                 f"{time[env].item():g}, but time cannot run backwards. {_NORMALIZED_TIME}"
             )
         return
+    spacing = time.abs().nextafter(th.full_like(time, th.inf)) - time.abs()
+    coarse = spacing > COARSEST * history.unit
+    if bool(coarse.any()):
+        env = int(coarse.nonzero()[0])
+        raise ValueError(
+            f"{_where(env, episode_starts, history, state)}: around the timestamp {time[env].item():g}, float32 counts "
+            f"in steps of {spacing[env].item():g}, too coarse for dt={history.unit:g}. Let timestamps begin at 0 "
+            "with the episode, or observe elapsed time."
+        )
     count, last_time, _ = history.unpack(state)
-    backwards = (time < last_time) & (count > 0) & (episode_starts == 0)
+    backwards = (time < last_time) & (count > 0) & (episode_starts.flatten() == 0)
     if bool(backwards.any()):
         env = int(backwards.nonzero()[0])
         raise ValueError(
@@ -91,5 +102,6 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
 
 def _where(env: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> str:
     """Name an environment, and its step by the observations that its history has seen of the episode."""
-    step = 0 if episode_starts[env] else int(history.unpack(state)[0][env])
-    return f"Environment {env}, step {step} of its episode"
+    count = history.unpack(state)[0]
+    step = 0 if episode_starts.flatten()[env] else int(count[env])
+    return f"Environment {env} of {len(count)}, step {step} of its episode"

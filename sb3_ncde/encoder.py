@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.increment_scale import IncrementScale
-from sb3_ncde.path import SIMULTANEOUS, ControlPath, control_path
+from sb3_ncde.path import ControlPath, backward_slope, control_path
 from sb3_ncde.solvers import integrate
 from sb3_ncde.vector_field import VectorField
 
 FEATURE_NORMS = ("tanh", "layer_norm", "none")
+MAX_CARRIED = 8
+"""Open windows of an environment up to which their solutions are carried from step to step."""
 
 
 class NeuralCDE(nn.Module):
@@ -44,6 +46,7 @@ class NeuralCDE(nn.Module):
     :param feature_norm: what z passes through on its way to the heads: tanh, layer_norm or none
     :param skip: whether the newest features, rates and elapsed time go to the heads beside z
     :param control_size: features wider than this are projected to it by a learned linear map; None: never
+    :param time_scale: what a nominal step counts in the channel of time
     """
 
     num_layers = 1
@@ -63,6 +66,7 @@ class NeuralCDE(nn.Module):
         feature_norm: str,
         skip: bool,
         control_size: int | None,
+        time_scale: float = 1.0,
     ) -> None:
         super().__init__()
         features_dim = history.features_dim
@@ -75,11 +79,12 @@ class NeuralCDE(nn.Module):
         self.rates = rates
         self.feature_norm = feature_norm
         self.skip = skip
+        self.time_scale = time_scale
 
         self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
-        self.increment_scale = IncrementScale(self.control_dim)
         values_dim = 2 * self.control_dim if rates else self.control_dim
+        self.increment_scale = IncrementScale(values_dim)
         self.initial = nn.Sequential(
             *create_mlp(self.control_dim, latent_size, [initial_width] * initial_depth, activation_fn=nn.ReLU)
         )
@@ -100,12 +105,7 @@ class NeuralCDE(nn.Module):
         :return: features for the heads, (N * T, output_size), and the histories after the last step
         """
         appended, after = self._append(observations, state, episode_starts)
-        windows = self.history.windows(appended)
-        path = self._path(windows.features, windows.elapsed)
-        z = self._solve(self._begin(windows.features[0]), path)
-        step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
-        newest = appended.line[:, self.history.history_length :].flatten(0, 1)  # (N * T, D + 1)
-        return self._read_out(newest, z[step], path.values[step]), after
+        return self._encode(appended), after
 
     def step(
         self, observations: th.Tensor, state: State, episode_starts: th.Tensor, rollout: bool = False
@@ -114,8 +114,8 @@ class NeuralCDE(nn.Module):
 
         The solutions of the L open windows are carried along from the last call, so that a step is one interval of
         each. They are used only for exactly the histories and the weights that they were computed for, and are solved
-        anew from the history otherwise: the history remains the state, and nothing goes stale. (Weights written in
-        place through ``.data`` are the one change that PyTorch does not count.)
+        anew from the history otherwise: the history remains the state, and nothing goes stale. Where windows are many
+        (a small hop), carrying them saves nothing, and the step is solved as by :meth:`forward`.
 
         :param observations: features and time of N environments, (N, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
@@ -126,13 +126,16 @@ class NeuralCDE(nn.Module):
         with th.no_grad():
             appended, after = self._append(observations, state, episode_starts)
             if rollout:
-                self.increment_scale.observe(self._newest_rates(appended))
-            tensors = (*self.parameters(), self.increment_scale.scale)
-            weights = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+                self.increment_scale.observe(self._newest_changes(appended))
+            if self.history.n_open > MAX_CARRIED:
+                return self._encode(appended), after
+            weights = (*self.parameters(), self.increment_scale.scale)
             carried = self._carried
-            if carried is not None and carried.weights == weights and all(map(th.equal, carried.state, state)):
+            if carried is not None and carried.belongs_to(state, weights):
+                weights = carried.weights
                 z, values = self._continue(carried, appended)
             else:
+                weights = tuple(weight.clone() for weight in weights)
                 features, elapsed = self.history.open_windows(appended)
                 path = self._path(features, elapsed)
                 z, values = self._solve(self._begin(features[0]), path)[-1], path.values[-1]
@@ -155,6 +158,15 @@ class NeuralCDE(nn.Module):
             values[rows] = self._path(first[..., :-1], first[..., -1]).values[0]
         return z, values
 
+    def _encode(self, appended: Sequences) -> th.Tensor:
+        """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
+        windows = self.history.windows(appended)
+        path = self._path(windows.features, windows.elapsed)
+        z = self._solve(self._begin(windows.features[0]), path)
+        step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
+        newest = appended.line[:, self.history.history_length :].flatten(0, 1)  # (N * T, D + 1)
+        return self._read_out(newest, z[step], path.values[step])
+
     def _append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
         n_seq = state[0].shape[1]
         # The state decides the precision, as the observations are float32 whatever the policy is.
@@ -168,14 +180,15 @@ class NeuralCDE(nn.Module):
 
     def _path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
         first_rate = None if before is None else before[:, self.control_dim :]
-        return control_path(self._control(features), elapsed, self.increment_scale.scale, self.rates, first_rate)
+        scale = self.increment_scale.scale
+        return control_path(self._control(features), elapsed, scale, self.rates, self.time_scale, first_rate)
 
-    def _newest_rates(self, appended: Sequences) -> th.Tensor:
-        """Return the rates at the newest observations, (rows, K), of those N that have one before them in time."""
+    def _newest_changes(self, appended: Sequences) -> th.Tensor:
+        """Return the newest change and, with rates, its rate, (rows, V), of those of N that it took time."""
         before, newest = appended.line[:, -2], appended.line[:, -1]  # (N, D + 1)
-        timed = (th.from_numpy(appended.seen[:, -1]).to(newest.device) > 1) & (newest[:, -1] >= SIMULTANEOUS)
+        timed = newest[:, -1] > 0  # not so at the first observation of an episode
         change = self._control(newest[timed, :-1]) - self._control(before[timed, :-1])
-        return change / newest[timed, -1:]
+        return th.cat((change, backward_slope(change, newest[timed, -1:])), dim=1) if self.rates else change
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
@@ -199,19 +212,24 @@ class NeuralCDE(nn.Module):
             z = F.layer_norm(z, (self.latent_size,))
         if not self.skip:
             return z
-        return th.cat((z, newest, values[:, self.control_dim :]), dim=1)
+        elapsed = newest[:, -1:] * self.time_scale
+        return th.cat((z, newest[:, :-1], elapsed, values[:, self.control_dim :]), dim=1)
 
 
 class Carried(NamedTuple):
     """The solutions of the open windows after a step, and what they were computed for.
 
     :param state: the histories after that step
-    :param weights: place and version of each parameter, and of the scale of increments
+    :param weights: copies of the parameters and of the scale of increments
     :param z: of each open window, (N * L, Z)
     :param values: of its path, (N * L, V)
     """
 
     state: State
-    weights: tuple[tuple[int, int], ...]
+    weights: tuple[th.Tensor, ...]
     z: th.Tensor
     values: th.Tensor
+
+    def belongs_to(self, state: State, weights: tuple[th.Tensor, ...]) -> bool:
+        """Return whether these are the histories and weights that the solutions were computed for."""
+        return all(map(th.equal, self.state, state)) and all(map(th.equal, self.weights, weights))

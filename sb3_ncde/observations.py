@@ -76,11 +76,10 @@ class ObservationReader(BaseFeaturesExtractor):
     """A features extractor that lets the time of the observation pass by.
 
     Its output is (rows, D + 1): the D features that the user's extractor makes of the observation without its
-    time, then the time as it stands in the observation, or ``dt`` where no time is observed.
+    time, then the time as it stands in the observation, or 1 (a step) where no time is observed.
 
     :param observation_space: of the environment
     :param time_key: see :class:`TimeSource`
-    :param dt: time between two observations where none is observed
     :param extractor_class: the user's features extractor
     :param kwargs: its arguments
     """
@@ -89,15 +88,13 @@ class ObservationReader(BaseFeaturesExtractor):
         self,
         observation_space: spaces.Space[Any],
         time_key: str | int | None,
-        dt: float,
         extractor_class: type[BaseFeaturesExtractor],
         **kwargs: Any,
     ) -> None:
         source = TimeSource(observation_space, time_key)
         extractor = extractor_class(source.features_space, **kwargs)
-        super().__init__(observation_space, extractor.features_dim + 1)
+        super().__init__(observation_space, int(extractor.features_dim) + 1)  # NumPy's integers are none to an LSTM
         self.source = source
-        self.dt = dt
         self.extractor = extractor
 
     def forward(self, observation: PyTorchObs) -> th.Tensor:
@@ -105,5 +102,5 @@ class ObservationReader(BaseFeaturesExtractor):
         values, time = self.source.split(observation)
         features: th.Tensor = self.extractor(values)
         if time is None:
-            time = features.new_full((features.shape[0],), self.dt)
+            time = features.new_ones(features.shape[0])
         return th.cat((features, time.to(features.dtype).unsqueeze(1)), dim=1)

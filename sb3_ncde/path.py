@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import torch as th
 
-SIMULTANEOUS = 1e-6
-"""Observations that are less than this apart in time define no rate: the last rate is held."""
+SHORTEST = 0.1
+"""Fraction of a nominal step: what changes in less time has the rate as if it had taken as long.
+
+A short interval divides the noise of values and timestamps by almost nothing; one such rate would drown all the others.
+"""
 
 
 class ControlPath(NamedTuple):
@@ -26,37 +29,50 @@ def control_path(
     elapsed: th.Tensor,
     scale: th.Tensor,
     rates: bool,
+    time_scale: float = 1.0,
     first_rate: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
     The rates are the scaled backward differences of the controls: 0 at the first knot of a window, where no interval
-    has passed, then the slope of the interval that ends at the knot. A CDE integrates, it does not divide: with
-    irregular time the slope is what it cannot find by itself. A repeated last observation with no time elapsed
-    (padding) has increments of exactly zero in every channel.
+    has passed, then the slope of the interval that ends at the knot; where no time has, the last one is held. A CDE
+    integrates, it does not divide: with irregular time the slope is what it cannot find by itself. A repeated last
+    observation with no time elapsed (padding) has increments of exactly zero in every channel.
 
     :param controls: the features of the observations or their projection, (H, B, K)
-    :param elapsed: time since the knot before, >= 0; that of the first knot is not read, (H, B)
-    :param scale: of the increments and rates of each control, (K,)
+    :param elapsed: nominal steps since the knot before, >= 0; that of the first knot is not read, (H, B)
+    :param scale: of the changes and, with rates, the rates of each control, (V,)
     :param rates: whether the rates are channels of the path
+    :param time_scale: what a nominal step counts in the channel of time
     :param first_rate: at the first knot, (B, K), where the path continues an earlier one; None: 0
     """
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
-    change = controls.diff(dim=0) * scale  # (H-1, B, K)
+    change = controls.diff(dim=0)  # (H-1, B, K)
+    size = controls.shape[-1]
+    increments = [step * time_scale, change * scale[:size]]
     if not rates:
-        return ControlPath(th.cat((step, change), dim=-1), controls)
-    slopes = _backward_slopes(change, step, th.zeros_like(controls[0]) if first_rate is None else first_rate)
+        return ControlPath(th.cat(increments, dim=-1), controls)
+    first = th.zeros_like(controls[0]) if first_rate is None else first_rate
+    slopes = _held(th.cat((first.unsqueeze(0), backward_slope(change, step) * scale[size:])), step)
     # (H-1, B, 1 + 2K) and (H, B, 2K)
-    return ControlPath(th.cat((step, change, slopes.diff(dim=0)), dim=-1), th.cat((controls, slopes), dim=-1))
+    return ControlPath(th.cat((*increments, slopes.diff(dim=0)), dim=-1), th.cat((controls, slopes), dim=-1))
 
 
-def _backward_slopes(change: th.Tensor, step: th.Tensor, first: th.Tensor) -> th.Tensor:
-    """Return the slope of the newest interval that took time, at every knot, (H, B, K); before any, ``first``."""
-    timed = step >= SIMULTANEOUS  # (H-1, B, 1)
-    slopes = th.cat((first.unsqueeze(0), change / th.where(timed, step, 1.0)))
+def backward_slope(change: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return the rate of a change, (..., K), per nominal step, from the nominal steps that it took, (..., 1)."""
+    return change / step.clamp(min=SHORTEST)
+
+
+def _held(slopes: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return the slope of the newest interval that took time, at every knot, (H, B, K); before any, the first.
+
+    :param slopes: the first one, then that of each interval, (H, B, K)
+    :param step: of each interval, (H-1, B, 1)
+    """
+    timed = step > 0
     if bool(timed.all()):
         return slopes
     # The knot whose slope holds at each knot: the newest one at the end of a timed interval.
     knots = th.arange(1, slopes.shape[0], device=step.device).view(-1, 1, 1)
     newest = th.where(timed, knots, 0).cummax(dim=0).values  # (H-1, B, 1)
-    return th.cat((slopes[:1], slopes.gather(0, newest.expand_as(change))))
+    return th.cat((slopes[:1], slopes.gather(0, newest.expand_as(slopes[1:]))))

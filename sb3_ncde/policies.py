@@ -47,8 +47,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     :param history_length: observations H in a full window
     :param hop_length: observations S that a full window drops at once; None: half of ``history_length``. The work per
         step is about H/S intervals; at 1 the window slides
-    :param dt: time between two observations where none is observed; with ``time_key``, the unit of elapsed
-        time: the nominal time between two observations
+    :param dt: the nominal time between two observations. With ``time_key``, the unit in which elapsed time enters the
+        path; without, what every step adds to the channel of time
     :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
     :param time_kind: "elapsed" (since the previous observation) or "timestamp" (within the episode)
     :param solver: euler, midpoint, heun or rk4
@@ -120,7 +120,6 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         return ObservationReader(
             self.observation_space,
             self.arguments.time_key,
-            self.arguments.dt,
             self.features_extractor_class,
             **self.features_extractor_kwargs,
         )
@@ -156,6 +155,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             feature_norm=arguments.feature_norm,
             skip=arguments.skip,
             control_size=arguments.control_size,
+            time_scale=1.0 if observed else arguments.dt,
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -177,10 +177,14 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
-        latent_pi, pi_state = self._step(self.lstm_actor, pi_features, lstm_states.pi, episode_starts, True)
+        latent_pi, pi_state = self._step(
+            self.lstm_actor, pi_features, lstm_states.pi, episode_starts, not self.training
+        )
         latent_vf, vf_state = latent_pi, pi_state
         if self.lstm_critic is not None:
-            latent_vf, vf_state = self._step(self.lstm_critic, vf_features, lstm_states.vf, episode_starts, True)
+            latent_vf, vf_state = self._step(
+                self.lstm_critic, vf_features, lstm_states.vf, episode_starts, not self.training
+            )
         distribution = self._distribution(latent_pi)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
@@ -249,7 +253,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             self._calls_without_state = 0
         else:
             self._calls_without_state += 1
-        if self._calls_without_state == 2 and not self._warned_without_state:
+        if self._calls_without_state == 3 and not self._warned_without_state:
             self._warned_without_state = True
             warnings.warn(
                 f"predict() is called again and again without a state, so {type(self).__name__} acts without memory. "

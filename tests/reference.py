@@ -6,7 +6,7 @@ import torch as th
 import torchcde
 
 from sb3_ncde.encoder import NeuralCDE
-from sb3_ncde.path import SIMULTANEOUS
+from sb3_ncde.path import SHORTEST
 from sb3_ncde.vector_field import VectorField
 
 SUB_STEPS = 4
@@ -34,14 +34,14 @@ class ReferenceHistory:
 
 def reference_path(window: list[tuple[th.Tensor, float]], scale: th.Tensor, rates: bool) -> th.Tensor:
     """Return the knots of the control path, (points, C): time, scaled features, scaled rates."""
-    time, rate = 0.0, th.zeros_like(window[0][0])
+    time, rate, size = 0.0, th.zeros_like(window[0][0]), len(window[0][0])
     knots = []
     for i, (features, elapsed) in enumerate(window):
         if i:
             time += elapsed
-            if elapsed >= SIMULTANEOUS:
-                rate = scale * (features - window[i - 1][0]) / elapsed
-        channels = [features.new_tensor([time]), scale * features]
+            if rates and elapsed > 0:
+                rate = scale[size:] * (features - window[i - 1][0]) / max(elapsed, SHORTEST)
+        channels = [features.new_tensor([time]), scale[:size] * features]
         knots.append(th.cat([*channels, rate] if rates else channels))
     return th.stack(knots)
 
@@ -66,7 +66,8 @@ def reference_z(encoder: NeuralCDE, window: list[tuple[th.Tensor, float]]) -> th
         return z0
     path = torchcde.LinearInterpolation(torchcde.linear_interpolation_coeffs(knots))
     # The field sees the features as they are, and the rates as they are in the path.
-    unscale = th.cat((1 / scale, th.ones(knots.shape[-1] - 1 - len(scale), dtype=knots.dtype)))
+    unscale = th.ones_like(scale)
+    unscale[: encoder.control_dim] = 1 / scale[: encoder.control_dim]
 
     def matrix(t: th.Tensor, z: th.Tensor) -> th.Tensor:
         return reference_field(encoder.field, z, path.evaluate(t)[1:] * unscale)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory, State
-from sb3_ncde.path import SIMULTANEOUS, control_path
+from sb3_ncde.path import SHORTEST, control_path
 from tests.reference import SUB_STEPS, ReferenceHistory, reference_path, reference_z
 
 D = 2
@@ -277,8 +277,8 @@ def test_time_shift_changes_nothing_and_time_scale_does() -> None:
 @settings(max_examples=50)
 def test_the_path_is_that_of_the_plain_loop(points: int, batch: int, rates: bool, data: st.DataObject) -> None:
     th.manual_seed(data.draw(st.integers(0, 2**32 - 1)))
-    features, scale = th.randn(points, batch, D, dtype=th.float64), th.rand(D, dtype=th.float64)
-    steps = st.sampled_from([0.0, SIMULTANEOUS / 2, SIMULTANEOUS, 0.3, 1.0, 1e6])
+    features, scale = th.randn(points, batch, D, dtype=th.float64), th.rand(2 * D, dtype=th.float64)
+    steps = st.sampled_from([0.0, 1e-9, SHORTEST, 0.3, 1.0, 1e6])
     elapsed = th.tensor([[data.draw(steps) for _ in range(batch)] for _ in range(points)], dtype=th.float64)
     path = control_path(features, elapsed, scale, rates)
     for b in range(batch):
@@ -289,10 +289,26 @@ def test_the_path_is_that_of_the_plain_loop(points: int, batch: int, rates: bool
         th.testing.assert_close(path.values[:, b, D:], knots[:, 1 + D :])
 
 
+def test_a_short_interval_does_not_drown_the_others() -> None:
+    """Moving the two newest observations still moves z when an interval before them took almost no time."""
+
+    def response(elapsed: float) -> float:
+        th.manual_seed(0)
+        encoder = make_encoder(8, 4, feature_norm="layer_norm")
+        sequences = random_sequences(1, 6)
+        sequences[0, :, -1] = 1.0
+        sequences[0, 2, -1] = elapsed
+        moved = sequences.clone()
+        moved[0, 4:, :-1] += 0.5
+        return (encode(encoder, moved)[0, -1] - encode(encoder, sequences)[0, -1]).abs().max().item()
+
+    assert all(response(elapsed) > response(1.0) / 20 for elapsed in (1e-1, 1e-3, 1e-6, 0.0))
+
+
 def test_observations_of_any_size_give_finite_results_and_gradients() -> None:
     encoder = make_encoder(skip=True, feature_norm="layer_norm").float()
     sequences = random_sequences(1, 12).float()
-    for scale, dt in ((1e6, 1.0), (1e6, 1e-9), (1e6, 1e6), (0.0, 0.0), (1e6, 2 * SIMULTANEOUS)):
+    for scale, dt in ((1e6, 1.0), (1e6, 1e-9), (1e6, 1e6), (0.0, 0.0), (1e6, SHORTEST)):
         rows = th.cat((sequences[..., :-1] * scale, sequences[..., -1:] * dt), dim=-1).flatten(0, 1)
         zeros = th.zeros(1, 1, encoder.hidden_size)
         output, _ = encoder(rows, (zeros, zeros), th.zeros(12))

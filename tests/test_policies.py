@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
 from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.increment_scale import IncrementScale
 from sb3_ncde.vector_field import VectorField
 from tests.envs import RandomWalk
 
@@ -217,6 +218,18 @@ def test_predicted_values_are_those_of_forward(kwargs: dict[str, Any], images: b
             states = after
 
 
+def test_acting_with_gradients_is_the_same() -> None:
+    policy = make().policy
+    states = sb3_states((th.zeros(1, 2, policy.lstm_actor.hidden_size),) * 2)
+    for _ in range(6):
+        observation, starts = th.randn(2, 3), th.zeros(2)
+        _, values, _, after = policy(observation, states, starts)
+        assert values.requires_grad
+        with th.no_grad():
+            th.testing.assert_close(policy(observation, states, starts)[1], values)
+        states = after
+
+
 def test_both_gradients_flow_into_a_shared_encoder() -> None:
     policy = make().policy
     zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
@@ -232,15 +245,55 @@ def test_scale_of_increments_is_that_of_rates_in_rollouts_and_constant_between_u
     env = walks(2, longest=30, scale=50.0)
     model = make(env=env, n_steps=64)
     scale = model.policy.lstm_actor.increment_scale
+    loaded: Any = RecurrentPPO("NCDEPolicy", env, n_steps=64, device="cpu")
     model.learn(128)
     assert (scale.scale == 1).all()  # the first rollout, and the update on it
     act(model, walks(2, longest=30, scale=1.0))
     assert (scale.scale == 1).all()  # acting is not learning
     expected = scale.mean_square.rsqrt()
+    loaded.set_parameters(model.get_parameters())
+    loaded.learn(128)  # goes on as the model that was saved would
+    th.testing.assert_close(loaded.policy.lstm_actor.increment_scale.scale, expected)
     model.learn(128, reset_num_timesteps=False)
     th.testing.assert_close(scale.scale, expected)
     # The walk's steps have a standard deviation of 0.5 * 50.
-    th.testing.assert_close(scale.mean_square.sqrt(), th.full((3,), 25.0), rtol=0.4, atol=0.0)
+    th.testing.assert_close(scale.mean_square.sqrt(), th.full((6,), 25.0), rtol=0.5, atol=0.0)
+
+
+def test_a_glitch_does_not_set_the_scale() -> None:
+    scale = IncrementScale(2)
+    for step in range(100):
+        scale.observe(th.full((4, 2), 1e20 if step == 50 else 1.0))
+    assert (scale.mean_square < 4).all()
+    scale = IncrementScale(2)
+    scale.observe(th.tensor([[0.0, 1e30]]))
+    for _ in range(3):
+        scale.observe(th.ones(4, 2))
+    scale.train()
+    scale.observe(th.ones(4, 2))
+    assert scale.scale.isfinite().all()
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    arguments = {"history_length": np.int64(4), "dt": np.float32(0.5), "rates": np.bool_(False)}
+    assert make(policy_kwargs=arguments).policy.arguments == NCDEArguments(history_length=4, dt=0.5, rates=False)
+
+
+def test_multi_discrete_observations() -> None:
+    NCDEPolicy(spaces.MultiDiscrete([2, 5]), spaces.Discrete(2), lambda _: 1e-3)
+
+
+@pytest.mark.parametrize("dt", [1.0, 1e-4])
+def test_dt_enters_the_channel_of_time_alone(dt: float) -> None:
+    """Without an observed time, a small unit must not make the path small."""
+    policy = make(policy_kwargs={"dt": dt}).policy
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    rows = th.arange(12.0).view(4, 3)
+    appended, _ = policy.lstm_actor._append(th.cat((rows, th.ones(4, 1)), dim=1), (zeros, zeros), th.zeros(4))
+    windows = policy.lstm_actor.history.windows(appended)
+    increments = policy.lstm_actor._path(windows.features, windows.elapsed).increments
+    assert (increments[..., 0] == dt).all()
+    assert (increments[..., 1:4] == 3.0).all()
 
 
 @pytest.mark.parametrize(("history_length", "hop"), [(1, 1), (2, 1), (9, 4), (16, 8)])
@@ -269,6 +322,8 @@ def test_acting_is_the_same_whatever_happened_to_the_carried_solutions() -> None
                 policy.optimizer.step()
             elif step == 10:
                 states = tuple(part.flip(1) for part in states)
+            elif step == 11:
+                next(policy.lstm_actor.parameters()).data.mul_(1.1)
             elif step == 12:  # in place, as a caller may do to what predict() returned
                 for part in states:
                     part[:, 0] = part[:, 1]
@@ -326,7 +381,8 @@ def test_predict_for_one_environment_without_a_vector() -> None:
     assert action.shape == ()
     assert state is not None
     assert state[0].shape == model.policy.lstm_hidden_state_shape
-    model.predict(np.zeros(3, np.float32), state)
+    for start in (False, np.False_, np.array(False), np.array([False])):
+        model.predict(np.zeros(3, np.float32), state, start)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -340,17 +396,20 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
     _, state = model.predict(observation)
     observation["walk"][1, 2] = value
     with pytest.raises(
-        ValueError, match=rf"Environment 1, step 1 of its episode: the observation 'walk' is {value} at index \[2\]"
+        ValueError,
+        match=rf"Environment 1 of 2, step 1 of its episode: the observation 'walk' is {value} at index \[2\]",
     ):
         model.predict(observation, state)
     observation["walk"][1, 2], observation["time"][0] = 0.0, value
-    with pytest.raises(ValueError, match=rf"Environment 0, step 1 of its episode: the observation 'time' is {value}"):
+    with pytest.raises(
+        ValueError, match=rf"Environment 0 of 2, step 1 of its episode: the observation 'time' is {value}"
+    ):
         model.predict(observation, state)
-    with pytest.raises(ValueError, match=r"Environment 0, step 0 of its episode"):
+    with pytest.raises(ValueError, match=r"Environment 0 of 2, step 0 of its episode"):
         model.predict(observation, state, episode_start=np.array([True, False]))
     model = make()
     with pytest.raises(
-        ValueError, match=rf"Environment 0, step 0 of its episode: the observation is {value} at index \[1\]"
+        ValueError, match=rf"Environment 0 of 1, step 0 of its episode: the observation is {value} at index \[1\]"
     ):
         model.predict(np.array([0, value, 0], np.float32))
 
@@ -366,7 +425,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
 def test_time_that_runs_backwards_is_refused() -> None:
     model = make(env=walks(observation="column"), policy_kwargs={"time_key": -3})
     with pytest.raises(
-        ValueError, match=r"Environment 1, step 0 of its episode: the elapsed time .* is -0.5.*norm_obs_keys"
+        ValueError, match=r"Environment 1 of 2, step 0 of its episode: the elapsed time .* is -0.5.*norm_obs_keys"
     ):
         model.predict(np.array([[0, 0, 0, 0], [0, -0.5, 0, 0]], np.float32))
 
@@ -374,10 +433,12 @@ def test_time_that_runs_backwards_is_refused() -> None:
     _, state = model.predict(np.array([[0, 5, 0, 0], [0, 7, 0, 0]], np.float32))
     earlier = np.array([[0, 5, 0, 0], [0, 6.5, 0, 0]], np.float32)
     with pytest.raises(
-        ValueError, match=r"Environment 1, step 1 of its episode: the timestamp is 6.5 after 7.*norm_obs_keys"
+        ValueError, match=r"Environment 1 of 2, step 1 of its episode: the timestamp is 6.5 after 7.*norm_obs_keys"
     ):
         model.predict(earlier, state)
     model.predict(earlier, state, episode_start=np.array([False, True]))
+    with pytest.raises(ValueError, match=r"around the timestamp 1.7e\+09, float32 counts in steps of 128"):
+        model.predict(np.array([0, 1.7e9, 0, 0], np.float32))
 
 
 def test_a_normalized_time_stops_training_and_loses_nothing() -> None:
@@ -394,6 +455,7 @@ def test_a_normalized_time_stops_training_and_loses_nothing() -> None:
 def test_acting_without_memory_warns_once() -> None:
     model = make()
     observation = np.zeros((2, 3), np.float32)
+    model.predict(observation)
     model.predict(observation)
     with pytest.warns(UserWarning, match="without memory"):
         model.predict(observation)
@@ -435,7 +497,7 @@ def test_acting_without_memory_warns_once() -> None:
         ({"control_size": 0}, ValueError, "control_size=0"),
         ({"dt": "1"}, TypeError, "dt must be a number, .* not '1'"),
         ({"dt": 0.0}, ValueError, "dt=0.0"),
-        ({"dt": 1e-7}, ValueError, "dt=1e-07 counts as no time at all"),
+        ({"latent_size": 2}, ValueError, "latent_size=2 with feature_norm='layer_norm'"),
         ({"dt": float("nan")}, ValueError, "dt=nan"),
         ({"rates": 1}, TypeError, "rates must be true or false, not 1"),
         ({"share_encoder": 1}, TypeError, "share_encoder must be true, false or null, not 1"),

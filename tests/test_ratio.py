@@ -126,6 +126,8 @@ def test_ratio_is_one_with_time_in_a_dict(shared: bool, time_kind: str, solver: 
         {"feature_norm": "none", "control_size": 1},
         {"history_length": 1},
         {"history_length": 40, "solver_steps": 2},
+        {"history_length": 12, "hop_length": 1},
+        {"optimizer_kwargs": {"fused": True}},
         {"share_features_extractor": False},
     ],
     ids=str,
