@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +16,6 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
 from tqdm import TqdmExperimentalWarning
 
@@ -55,7 +53,7 @@ def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> Recu
         gamma=settings["gamma"],
     )
     warnings.filterwarnings("ignore", category=TqdmExperimentalWarning)  # from SB3's progress bar
-    model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **_schedules(settings))
+    model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **settings)
     try:
         model.learn(n_timesteps or planned, progress_bar=True)
     except KeyboardInterrupt:
@@ -110,16 +108,6 @@ def plot_learning_curve(output: Path, env_id: str, returns: Sequence[float]) -> 
     figure.savefig(picture, dpi=150)
     plt.close(figure)
     return picture
-
-
-def _schedules(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with the RL Zoo's ``lin_x`` replaced by a schedule that falls from x to 0."""
-    return {
-        name: LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
-        if isinstance(value, str) and value.startswith("lin_")
-        else value
-        for name, value in settings.items()
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
