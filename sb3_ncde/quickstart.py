@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 import torch as th
 from rich.console import Console
 from rich.table import Table
@@ -87,12 +86,10 @@ def plot_learning_curve(output: Path, env_id: str, returns: Sequence[float]) -> 
     from matplotlib import pyplot as plt
 
     episodes = load_results(str(output)).sort_values("t")
-    steps, episode_returns = episodes["l"].cumsum().to_numpy(), episodes["r"].to_numpy()
-    window = max(1, min(50, len(steps) // 5))
-    mean = np.convolve(episode_returns, np.ones(window) / window, mode="valid")
+    steps, mean = episodes["l"].cumsum(), episodes["r"].rolling(10, min_periods=1).mean()
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    axes.plot(steps, episode_returns, ".", color="tab:blue", alpha=0.25, markersize=4, label="training episode")
-    axes.plot(steps[window - 1 :], mean, color="tab:blue", linewidth=2, label=f"mean of {window} episodes")
+    axes.plot(steps, episodes["r"], ".", color="tab:blue", alpha=0.25, markersize=4, label="training episode")
+    axes.plot(steps, mean, color="tab:blue", linewidth=2, label="mean of the last 10")
     axes.axhline(
         statistics.fmean(returns),
         color="tab:orange",

@@ -34,13 +34,14 @@ def test_ctrl_c_leaves_a_model_that_loads(tmp_path: Path, monkeypatch: pytest.Mo
 
     class Interrupt(BaseCallback):
         def _on_step(self) -> bool:
-            if self.num_timesteps > 600:
+            if self.num_timesteps > 60:  # before the end of the first episode
                 raise KeyboardInterrupt
             return True
 
     monkeypatch.setattr(RecurrentPPO, "learn", lambda self, steps, **kwargs: learn(self, steps, Interrupt(), **kwargs))
     quickstart.train(quickstart.DEFAULT_ENV, seed=0, n_timesteps=None, output=tmp_path)
-    assert RecurrentPPO.load(tmp_path / "model.zip", device="cpu").num_timesteps > 600
+    assert RecurrentPPO.load(tmp_path / "model.zip", device="cpu").num_timesteps > 60
+    assert quickstart.plot_learning_curve(tmp_path, quickstart.DEFAULT_ENV, [9.0]).exists()
 
 
 def test_an_environment_without_settings_is_refused(tmp_path: Path) -> None:
