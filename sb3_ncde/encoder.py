@@ -232,4 +232,7 @@ class Carried(NamedTuple):
 
     def belongs_to(self, state: State, weights: tuple[th.Tensor, ...]) -> bool:
         """Return whether these are the histories and weights that the solutions were computed for."""
+        z, other = self.z, state[0]
+        if (z.dtype, z.device) != (other.dtype, other.device):  # equal() is true of 1.0 in float32 and in float64
+            return False
         return all(map(th.equal, self.state, state)) and all(map(th.equal, self.weights, weights))

@@ -324,6 +324,9 @@ def test_acting_is_the_same_whatever_happened_to_the_carried_solutions() -> None
                 states = tuple(part.flip(1) for part in states)
             elif step == 11:
                 next(policy.lstm_actor.parameters()).data.mul_(1.1)
+            elif step == 13:
+                policy.double()
+                states = tuple(part.double() for part in states)
             elif step == 12:  # in place, as a caller may do to what predict() returned
                 for part in states:
                     part[:, 0] = part[:, 1]
