@@ -5,8 +5,17 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
+
+
+def check_extractor(policy: str, space: spaces.Space[Any], extractor_class: type[BaseFeaturesExtractor]) -> None:
+    """Raise ValueError if the observations are for another of the policies, by the policy's features extractor."""
+    is_dict = isinstance(space, spaces.Dict)
+    if is_dict and extractor_class is FlattenExtractor:
+        raise ValueError(f"{policy} takes vectors, but got a {space}: use MultiInputNCDEPolicy.")
+    if not is_dict and extractor_class is CombinedExtractor:
+        raise ValueError(f"{policy} takes a Dict, but got a {space}: use NCDEPolicy or CnnNCDEPolicy.")
 
 
 class TimeSource:

@@ -27,7 +27,7 @@ from sb3_ncde.arguments import split_arguments
 from sb3_ncde.checks import check_finite, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory, State
-from sb3_ncde.observations import ObservationReader
+from sb3_ncde.observations import ObservationReader, check_extractor
 
 
 class NCDEPolicy(RecurrentActorCriticPolicy):
@@ -81,11 +81,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         name = type(self).__name__
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
         sb3_kwargs.setdefault("features_extractor_class", self.default_features_extractor)
-        is_dict, extractor = isinstance(observation_space, spaces.Dict), sb3_kwargs["features_extractor_class"]
-        if is_dict and extractor is FlattenExtractor:
-            raise ValueError(f"{name} takes vectors, but got a {observation_space}: use MultiInputNCDEPolicy.")
-        if not is_dict and extractor is CombinedExtractor:
-            raise ValueError(f"{name} takes a Dict, but got a {observation_space}: use NCDEPolicy or CnnNCDEPolicy.")
+        check_extractor(name, observation_space, sb3_kwargs["features_extractor_class"])
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
         if share_encoder and not share_features_extractor:
