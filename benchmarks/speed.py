@@ -12,7 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -46,18 +46,21 @@ class IdentityPolicy(RecurrentActorCriticPolicy):
 class Task:
     """An environment and the settings of PPO on it."""
 
+    title: str
     env_id: str
     n_envs: int
     ppo: dict[str, Any]
 
 
 TASKS = {
-    "CartPole from scratch (short episodes)": Task(
+    "cartpole": Task(
+        "CartPole from scratch (short episodes)",
         "sb3_ncde/CartPoleNoVel-v1",
         8,
         dict(n_steps=32, batch_size=256, n_epochs=20, gae_lambda=0.8, gamma=0.98, learning_rate=1e-3),
     ),
-    "Pendulum (full windows)": Task(
+    "pendulum": Task(
+        "Pendulum (full windows)",
         "sb3_ncde/PendulumNoVel-v1",
         4,
         dict(n_steps=1024, batch_size=128, n_epochs=10, gamma=0.9, learning_rate=1e-3, use_sde=True, sde_sample_freq=4),
@@ -106,9 +109,9 @@ def measure(name: str, task: Task, seed: int, rollouts: int) -> dict[str, float]
     return speed | {"total": rollouts * steps / sum(seconds.values())}
 
 
-def report(task_name: str, rounds: list[dict[str, dict[str, float]]]) -> Table:
+def report(title: str, rounds: list[dict[str, dict[str, float]]]) -> Table:
     """Return a table: medians over the rounds, and NCDEPolicy's speed as a ratio, (least to most)."""
-    table = Table(title=f"{task_name}: steps per second, median of {len(rounds)} rounds")
+    table = Table(title=f"{title}: steps per second, median of {len(rounds)} rounds")
     table.add_column("policy")
     for part in PARTS:
         table.add_column(part, justify="right")
@@ -126,14 +129,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--rounds", type=int, default=5, help="times that each policy is trained (default: %(default)s)"
     )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: both")
     parser.add_argument("--tiny", action="store_true", help="small rollouts: whether it runs, not how fast")
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
     with Progress() as progress:
-        bar = progress.add_task("training", total=options.rounds * len(TASKS) * len(POLICIES))
-        for task_name, task in TASKS.items():
+        bar = progress.add_task("training", total=options.rounds * len(options.tasks) * len(POLICIES))
+        for task in (TASKS[name] for name in options.tasks):
             if options.tiny:
-                task = Task(task.env_id, task.n_envs, task.ppo | {"n_steps": 16, "batch_size": 64, "n_epochs": 2})
+                task = replace(task, ppo=task.ppo | {"n_steps": 16, "batch_size": 64, "n_epochs": 2})
             # CartPole's rollouts are short: several of them, but few enough to remain untrained.
             rollouts = 1 if options.tiny or task.n_envs * task.ppo["n_steps"] > 1024 else 8
             rounds: list[dict[str, dict[str, float]]] = []
@@ -142,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name in POLICIES:
                     rounds[-1][name] = measure(name, task, seed, rollouts)
                     progress.advance(bar)
-            progress.console.print(report(task_name, rounds))
+            progress.console.print(report(task.title, rounds))
 
 
 if __name__ == "__main__":
