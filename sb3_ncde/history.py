@@ -25,7 +25,7 @@ _COUNTED = 2**20
 class Sequences(NamedTuple):
     """N histories, each followed by T new observations.
 
-    :param line: H slots, then T new observations, each (features, elapsed time), (N, H + T, D + 1)
+    :param line: H slots, then T new observations, each (features, elapsed nominal steps), (N, H + T, D + 1)
     :param seen: observations of the episode up to each step, (N, T)
     :param points: observations in the window of each step, (N, T)
     """
@@ -39,7 +39,7 @@ class Windows(NamedTuple):
     """The windows of a batch of sequences: what B solves need to serve all its N * T steps.
 
     :param features: of the observations, oldest first, (H, B, D); a shorter window repeats its newest one
-    :param elapsed: time since the observation before, (H, B); 0 for a repeated one
+    :param elapsed: nominal steps since the observation before, (H, B); 0 for a repeated one
     :param knot: the knot at which each step is served, (N * T,)
     :param window: by which window, (N * T,)
     """
@@ -55,12 +55,12 @@ class ObservationHistory:
 
     sb3-contrib carries the state as a pair of tensors (1, N, size) and resets it to zeros. Both together hold, for each
     environment: the number of observations since the episode began (0: empty), the time of the newest, and H
-    slots of (features, elapsed time), the newest observation in the last slot, unused slots zero.
+    slots of (features, elapsed nominal steps), the newest observation in the last slot, unused slots zero.
 
     :param history_length: H, observations in a full window
     :param hop_length: S, observations that a full window drops at once
     :param features_dim: D, size of one observation
-    :param unit: of elapsed time, in the unit of the time that is passed in
+    :param unit: length of a nominal step, in the unit of the time that is passed in
     :param timestamps: whether times are timestamps; otherwise they are times since the observation before
     """
 
