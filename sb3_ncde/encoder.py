@@ -16,6 +16,8 @@ from sb3_ncde.vector_field import VectorField
 FEATURE_NORMS = ("tanh", "layer_norm", "none")
 MAX_CARRIED = 8
 """Open windows of an environment up to which their solutions are carried from step to step."""
+MAX_OBSERVED = 256
+"""Steps of a rollout whose changes are gathered before the scale of increments takes them in."""
 
 
 class NeuralCDE(nn.Module):
@@ -95,6 +97,7 @@ class NeuralCDE(nn.Module):
         if skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._carried: Carried | None = None
+        self._observed: list[th.Tensor] = []
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode the history of every step, all windows in one solve.
@@ -126,7 +129,7 @@ class NeuralCDE(nn.Module):
         with th.no_grad():
             appended, after = self._append(observations, state, episode_starts)
             if rollout:
-                self.increment_scale.observe(self._newest_changes(appended))
+                self._observe(appended.line[:, -2:])
             if self.history.n_open > MAX_CARRIED:
                 return self._encode(appended), after
             weights = (*self.parameters(), self.increment_scale.scale)
@@ -183,12 +186,30 @@ class NeuralCDE(nn.Module):
         scale = self.increment_scale.scale
         return control_path(self._control(features), elapsed, scale, self.rates, self.time_scale, first_rate)
 
-    def _newest_changes(self, appended: Sequences) -> th.Tensor:
-        """Return the newest change and, with rates, its rate, (rows, V), of those of N that it took time."""
-        before, newest = appended.line[:, -2], appended.line[:, -1]  # (N, D + 1)
+    def train(self, mode: bool = True) -> "NeuralCDE":
+        """Choose between learning and acting; before an update, take in the changes of the rollout."""
+        if mode:
+            self._take_in_changes()
+        return super().train(mode)
+
+    def _observe(self, newest: th.Tensor) -> None:
+        """Note the two newest observations of a step of a rollout, (N, 2, D + 1)."""
+        self.increment_scale.renew()
+        self._observed.append(newest.clone())
+        if len(self._observed) == MAX_OBSERVED:
+            self._take_in_changes()
+
+    def _take_in_changes(self) -> None:
+        """Hand the noted changes, and with rates their rates, to the scale of increments."""
+        if not self._observed:
+            return
+        before, newest = th.cat(self._observed).unbind(1)  # (rows, D + 1)
+        self._observed.clear()
         timed = newest[:, -1] > 0  # not so at the first observation of an episode
-        change = self._control(newest[timed, :-1]) - self._control(before[timed, :-1])
-        return th.cat((change, backward_slope(change, newest[timed, -1:])), dim=1) if self.rates else change
+        with th.no_grad():
+            change = self._control(newest[timed, :-1]) - self._control(before[timed, :-1])
+            slope = backward_slope(change, newest[timed, -1:])
+            self.increment_scale.observe(th.cat((change, slope), dim=1) if self.rates else change)
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""

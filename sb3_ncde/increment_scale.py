@@ -6,6 +6,8 @@ from torch import nn
 MAX_SCALE = 100.0
 OUTLIER = 10.0
 """A change of more than this many times the usual one counts as so many, so that a glitch does not set the scale."""
+LARGEST = 1e12
+"""Mean square above which changes do not count as usual, the first ones included."""
 
 
 class IncrementScale(nn.Module):
@@ -16,7 +18,7 @@ class IncrementScale(nn.Module):
     Scaled, changes and rates are of order 1 in all channels, as an observed velocity is under VecNormalize.
 
     A rollout and the updates on it must see the same scale, or PPO's ratio would not begin at 1: the scale in use
-    changes at the first step of a rollout that follows an update, and never in between.
+    changes at the first step of a rollout that follows an update (:meth:`renew`), and never in between.
 
     :param size: V, the number of scaled channels
     """
@@ -39,17 +41,28 @@ class IncrementScale(nn.Module):
             self.updated.fill_(True)
         return super().train(mode)
 
-    def observe(self, changes: th.Tensor) -> None:
-        """Take in changes and rates of a step of a rollout, (rows, V); at the first after an update, renew the scale.
-
-        :param changes: of those environments that have observed anything before, unscaled
-        """
+    def renew(self) -> None:
+        """Put the scale of all changes so far to use, if an update has ended since the last time."""
         if self.updated and self.count > 0:
             self.scale.copy_(self.mean_square.rsqrt().clamp(max=MAX_SCALE))
             self.updated.fill_(False)
-        if len(changes):
-            known = self.mean_square > 0
-            limit = th.where(known, OUTLIER**2 * self.mean_square, 1e12)
-            self.count += len(changes)
-            mean = th.minimum(changes.square(), limit).mean(dim=0)
-            self.mean_square += (mean - self.mean_square) * (len(changes) / self.count)
+
+    def observe(self, changes: th.Tensor) -> None:
+        """Take in changes and rates of rollouts, (rows, V).
+
+        :param changes: those that took time, unscaled
+        """
+        if len(changes) == 0:
+            return
+        squares = changes.square()
+        usual = th.where(self.mean_square > 0, self.mean_square, _usual(squares))
+        self.count += len(changes)
+        mean = th.minimum(squares, OUTLIER**2 * usual).mean(dim=0)
+        self.mean_square += (mean - self.mean_square) * (len(changes) / self.count)
+
+
+def _usual(squares: th.Tensor) -> th.Tensor:
+    """Return the mean of squares without zeros and without the largest twentieth, (rows, V) -> (V,)."""
+    moved = squares.masked_fill(squares == 0, th.nan)
+    kept = moved.masked_fill(moved > moved.nanquantile(0.95, dim=0), th.nan)
+    return kept.nanmean(dim=0).nan_to_num().clamp(max=LARGEST)

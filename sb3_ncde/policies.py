@@ -81,6 +81,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         name = type(self).__name__
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
         sb3_kwargs.setdefault("features_extractor_class", self.default_features_extractor)
+        if sb3_kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam and not sb3_kwargs.get("optimizer_kwargs"):
+            # SB3's eps; one kernel for all parameters, where a step of small networks is a quarter of SB3's default's.
+            sb3_kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
         check_extractor(name, observation_space, sb3_kwargs["features_extractor_class"])
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder

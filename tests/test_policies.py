@@ -22,7 +22,9 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
 from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.encoder import MAX_OBSERVED, NeuralCDE
 from sb3_ncde.increment_scale import IncrementScale
+from sb3_ncde.path import ControlPath
 from sb3_ncde.vector_field import VectorField
 from tests.envs import RandomWalk
 
@@ -260,18 +262,68 @@ def test_scale_of_increments_is_that_of_rates_in_rollouts_and_constant_between_u
     th.testing.assert_close(scale.mean_square.sqrt(), th.full((6,), 25.0), rtol=0.5, atol=0.0)
 
 
-def test_a_glitch_does_not_set_the_scale() -> None:
+@pytest.mark.parametrize("steps", [1, 10, 100])
+def test_a_glitch_does_not_set_the_scale(steps: int) -> None:
+    """Whether it is taken in with many usual changes or alone, after them."""
     scale = IncrementScale(2)
-    for step in range(100):
-        scale.observe(th.full((4, 2), 1e20 if step == 50 else 1.0))
+    changes = th.ones(400, 2)
+    changes[200:204] = 1e20
+    for part in th.split(changes, 4 * steps):
+        scale.observe(part)
+    scale.observe(th.zeros(0, 2))
     assert (scale.mean_square < 4).all()
+
+
+def test_a_glitch_at_the_very_first_leaves_a_finite_scale() -> None:
     scale = IncrementScale(2)
     scale.observe(th.tensor([[0.0, 1e30]]))
-    for _ in range(3):
-        scale.observe(th.ones(4, 2))
-    scale.train()
     scale.observe(th.ones(4, 2))
+    scale.train()
+    scale.renew()
     assert scale.scale.isfinite().all()
+    assert (scale.scale > 0).all()
+
+
+def test_the_scale_is_the_root_mean_square_of_all_changes() -> None:
+    """Also of a channel that moves seldom."""
+    th.manual_seed(0)
+    changes = th.randn(4000, 3, dtype=th.float64) * th.tensor([1e-3, 1.0, 1e3])
+    changes[:, 1] *= th.rand(4000) < 0.1
+    scale = IncrementScale(3).double()
+    for part in th.split(changes, 200):
+        scale.observe(part)
+    th.testing.assert_close(scale.mean_square, changes.square().mean(dim=0), rtol=0.05, atol=0.0)
+
+
+def test_a_long_rollout_is_taken_in_without_an_update() -> None:
+    """An agent that only acts with forward() gathers no more than so many changes."""
+    policy = make(policy_kwargs={"history_length": 2}).policy
+    policy.set_training_mode(False)
+    encoder = policy.lstm_actor
+    zeros = th.zeros(1, 1, encoder.hidden_size)
+    states = sb3_states((zeros, zeros))
+    with th.no_grad():
+        for _ in range(MAX_OBSERVED + 1):
+            *_, states = policy(th.randn(1, 3), states, th.zeros(1))
+    assert encoder.increment_scale.count == MAX_OBSERVED - 1  # an episode's first observation is no change
+    assert len(encoder._observed) == 1
+
+
+def test_one_solve_per_minibatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many sequences and windows it has."""
+    model = make(env=walks(3, longest=7), n_steps=32, batch_size=48, n_epochs=1)
+    model.learn(96)
+    solves: list[int] = []
+    solve = NeuralCDE._solve
+
+    def counted(self: NeuralCDE, z: th.Tensor, path: ControlPath) -> th.Tensor:
+        solves.append(len(z))
+        return solve(self, z, path)
+
+    monkeypatch.setattr(NeuralCDE, "_solve", counted)
+    model.train()
+    assert len(solves) == 2
+    assert all(windows > 8 for windows in solves)
 
 
 def test_numpy_numbers_are_numbers() -> None:
