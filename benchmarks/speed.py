@@ -4,7 +4,7 @@ Each round trains every policy in turn from scratch, so that a change in the mac
 the figure to quote is the ratio within a round. Sizes of rollouts and minibatches, epochs and gSDE are those of the RL
 Zoo's ppo_lstm.yml for these two tasks; observations and rewards are normalised, for all policies alike.
 
-    python benchmarks/speed.py                       # the figures of the README, about half an hour
+    python benchmarks/speed.py                       # the figures of the README, about 20 minutes
     python benchmarks/speed.py --rounds 1 --tiny     # whether it runs
 """
 
