@@ -12,7 +12,8 @@ import numpy as np
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_ncde.encoder import FEATURE_NORMS
-from sb3_ncde.solvers import SOLVERS
+from sb3_ncde.interpolation import INTERPOLATIONS
+from sb3_ncde.solvers import ADAPTIVE_SOLVERS, SOLVERS
 
 TIME_KINDS = ("elapsed", "timestamp")
 
@@ -45,12 +46,24 @@ class NCDEArguments:
     time_kind: str = "elapsed"
     solver: str = "midpoint"
     solver_steps: int = 1
+    rtol: float = 1e-4
+    atol: float = 1e-6
+    adjoint: bool = False
+    interpolation: str = "linear"
+    time_channel: bool = True
+    scale_increments: bool = True
     rates: bool = True
     path_in_field: bool = True
+    feature_size: int | None = None
     feature_norm: str = "layer_norm"
     skip: bool = True
     share_encoder: bool | None = None
     control_size: int | None = 32
+    value_width: int | None = None
+    value_depth: int | None = None
+    action_width: int | None = None
+    action_depth: int | None = None
+    action_mask_key: str | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -58,28 +71,71 @@ class NCDEArguments:
             _check_integer(name, getattr(self, name), minimum=1)
         for name in ("field_depth", "initial_depth"):
             _check_integer(name, getattr(self, name), minimum=0)
-        for name in ("hop_length", "control_size"):
+        for name in ("hop_length", "control_size", "feature_size", "value_width", "action_width"):
             _check_integer(name, getattr(self, name), minimum=1, optional=True)
-        for name in ("rates", "path_in_field", "skip"):
+        for name in ("value_depth", "action_depth"):
+            _check_integer(name, getattr(self, name), minimum=0, optional=True)
+        for name in ("rates", "path_in_field", "skip", "adjoint", "time_channel", "scale_increments"):
             _check_type(name, getattr(self, name), bool, "true or false")
         _check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
         _check_type("time_key", self.time_key, str | int | None, "a key of a Dict or a column of a Box observation")
         _check_choice("time_kind", self.time_kind, TIME_KINDS)
-        _check_choice("solver", self.solver, SOLVERS)
+        _check_type("action_mask_key", self.action_mask_key, str | None, "a key of a Dict observation")
+        _check_choice("solver", self.solver, (*SOLVERS, *ADAPTIVE_SOLVERS))
+        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _check_choice("feature_norm", self.feature_norm, FEATURE_NORMS)
-        _check_type("dt", self.dt, int | float, "a number, the time between two observations")
-        if not (math.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(f"dt={self.dt}: the time between two observations must be finite and above 0.")
-        if self.feature_norm == "layer_norm" and self.latent_size < 3:
+        _check_positive("dt", self.dt, "the time between two observations")
+        for name in ("rtol", "atol"):
+            _check_positive(name, getattr(self, name), "the tolerance of an adaptive solver")
+        if self.feature_norm == "layer_norm" and (self.feature_size or self.latent_size) < 3:
+            name = "latent_size" if self.feature_size is None else "feature_size"
             raise ValueError(
-                f"latent_size={self.latent_size} with feature_norm='layer_norm': the norm leaves nothing of fewer than "
+                f"{name}={getattr(self, name)} with feature_norm='layer_norm': the norm leaves nothing of fewer than "
                 "3 numbers; use feature_norm='tanh'."
             )
+        self._check_solver()
         if self.hop > self.history_length:
             raise ValueError(
                 f"hop_length={self.hop} is more than history_length={self.history_length}: "
                 "a full window of history_length observations cannot drop hop_length of them."
             )
+
+    def _check_solver(self) -> None:
+        if self.interpolation == "hermite" and self.solver in SOLVERS and self.solver != "rk4":
+            raise ValueError(
+                f"solver={self.solver!r} with interpolation='hermite': on a cubic path with one step per observation, "
+                "euler uses the increment before the newest one, midpoint and heun weigh both; the agent would act "
+                "late. Use solver='rk4', an adaptive one, or interpolation='linear'."
+            )
+        if self.interpolation == "rectilinear" and not self.time_channel:
+            raise ValueError(
+                "interpolation='rectilinear' with time_channel=False: a rectilinear path moves time before values, so "
+                "time must be one of its channels; without it the path is that of interpolation='linear'."
+            )
+        if self.adjoint and self.solver in SOLVERS:
+            raise ValueError(
+                f"adjoint=True with solver={self.solver!r}: fixed solvers are backpropagated through directly; the "
+                f"adjoint is for the adaptive ones ({', '.join(ADAPTIVE_SOLVERS)})."
+            )
+        if self.solver_steps > 1 and self.solver in ADAPTIVE_SOLVERS:
+            raise ValueError(
+                f"solver_steps={self.solver_steps} with solver={self.solver!r}: an adaptive solver chooses its steps "
+                "itself; its accuracy is set by rtol and atol."
+            )
+
+    @property
+    def net_arch(self) -> dict[str, list[int]] | None:
+        """The hidden layers of the heads as SB3's ``net_arch``, or None where none of their sizes is given.
+
+        What is not given is as SB3 has it, 64 units and 2 layers.
+        """
+        heads = {"pi": (self.action_width, self.action_depth), "vf": (self.value_width, self.value_depth)}
+        if all(size is None for head in heads.values() for size in head):
+            return None
+        return {
+            head: [64 if width is None else width] * (2 if depth is None else depth)
+            for head, (width, depth) in heads.items()
+        }
 
     @property
     def hop(self) -> int:
@@ -114,6 +170,12 @@ def _check_integer(name: str, value: Any, minimum: int, optional: bool = False) 
     _check_type(name, value, int | None if optional else int, "an integer or null" if optional else "an integer")
     if value is not None and value < minimum:
         raise ValueError(f"{name}={value}: expected at least {minimum}.")
+
+
+def _check_positive(name: str, value: Any, meaning: str) -> None:
+    _check_type(name, value, int | float, f"a number, {meaning}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name}={value}: {meaning} must be finite and above 0.")
 
 
 def _check_type(name: str, value: object, kind: type | UnionType, meaning: str) -> None:

@@ -100,6 +100,32 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
         )
 
 
+def check_mask(
+    mask: th.Tensor, choices: list[int], episode_starts: th.Tensor, history: ObservationHistory, state: State
+) -> None:
+    """Raise ValueError if an action mask has other values than 0 and 1, or allows nothing.
+
+    :param mask: (N, sum of choices)
+    :param choices: options of each choice that an action makes
+    """
+    binary = ((mask == 0) | (mask == 1)).all(dim=1)
+    if not bool(binary.all()):
+        env = int((~binary).nonzero()[0])
+        raise ValueError(
+            f"{_where(env, episode_starts, history, state)}: the action mask is {mask[env].tolist()}, but its values "
+            "must be 0 or 1. If the environment is wrapped in VecNormalize, the mask must stay out of it: pass "
+            "norm_obs_keys without it."
+        )
+    for choice, options in enumerate(th.split(mask, choices, dim=1)):
+        nothing = (options == 0).all(dim=1)
+        if bool(nothing.any()):
+            env = int(nothing.nonzero()[0])
+            raise ValueError(
+                f"{_where(env, episode_starts, history, state)}: the action mask {mask[env].int().tolist()} allows "
+                f"none of the {options.shape[1]} options of choice {choice}; at least one must be 1."
+            )
+
+
 def _where(env: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> str:
     """Name an environment, and its step by the observations that its history has seen of the episode."""
     count = history.unpack(state)[0]

@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.increment_scale import IncrementScale
+from sb3_ncde.interpolation import Hermite, Linear, rectilinear
 from sb3_ncde.path import ControlPath, backward_slope, control_path
-from sb3_ncde.solvers import integrate
+from sb3_ncde.solvers import SOLVERS, integrate, integrate_adaptively
 from sb3_ncde.vector_field import VectorField
 
 FEATURE_NORMS = ("tanh", "layer_norm", "none")
+_INTERPOLATE = {"linear": Linear, "hermite": Hermite, "rectilinear": rectilinear}
 MAX_CARRIED = 8
 """Open windows of an environment up to which their solutions are carried from step to step."""
 MAX_OBSERVED = 256
@@ -24,7 +26,7 @@ class NeuralCDE(nn.Module):
     """Neural controlled differential equation over the window of recent observations.
 
     z(t0) = initial(x0), dz = f(z, X) dX (Kidger et al. 2020, arXiv:2005.08926; online: Morrill et al. 2021,
-    arXiv:2106.11028), where X runs linearly through the observations of the window, with time as a channel.
+    arXiv:2106.11028), where X runs through the observations of the window, with time as a channel.
 
     It stands where RecurrentPPO expects an LSTM, and so has the attributes that RecurrentPPO reads:
     ``num_layers`` = 1 and ``hidden_size``, the width of the *packed history*, not of z. ``input_size`` = D + 1 is that
@@ -33,7 +35,8 @@ class NeuralCDE(nn.Module):
     The letters of all shapes in this package: N sequences (environments at rollout, sequences in a minibatch),
     T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
     B windows in one solve, D features of one observation, K controls (the features or their projection), V values
-    of the path (K, or 2K with rates), C = 1 + V channels of the path, Z latent size.
+    of the path (K, or 2K with rates), C = 1 + V channels of the path (V where
+    time is none), Z latent size.
 
     :param history: layout of the state
     :param latent_size: Z
@@ -41,11 +44,18 @@ class NeuralCDE(nn.Module):
     :param field_depth: hidden layers of the vector field
     :param initial_width: units of each hidden layer of the initial network
     :param initial_depth: hidden layers of the initial network
-    :param solver: a name in :data:`sb3_ncde.solvers.SOLVERS`
-    :param solver_steps: solver steps per interval
+    :param solver: a name in :data:`sb3_ncde.solvers.SOLVERS` or :data:`sb3_ncde.solvers.ADAPTIVE_SOLVERS`
+    :param solver_steps: steps per interval of a fixed-step solver
+    :param rtol: relative tolerance of an adaptive solver
+    :param atol: absolute tolerance of an adaptive solver
+    :param adjoint: whether an adaptive solver finds gradients by the adjoint equation
+    :param interpolation: a name in :data:`sb3_ncde.interpolation.INTERPOLATIONS`
+    :param time_channel: whether time is a channel of the path
+    :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
     :param rates: whether the rates of the features are channels of the path
     :param path_in_field: whether the field sees the path's value (and rates) beside z
-    :param feature_norm: what z passes through on its way to the heads: tanh, layer_norm or none
+    :param feature_size: size of the features that a linear map makes of z for the heads; None: z itself
+    :param feature_norm: what they pass through on its way to the heads: tanh, layer_norm or none
     :param skip: whether the newest features, rates and elapsed time go to the heads beside z
     :param control_size: features wider than this are projected to it by a learned linear map; None: never
     :param time_scale: what a nominal step counts in the channel of time
@@ -63,8 +73,15 @@ class NeuralCDE(nn.Module):
         initial_depth: int,
         solver: str,
         solver_steps: int,
+        rtol: float,
+        atol: float,
+        adjoint: bool,
+        interpolation: str,
+        time_channel: bool,
+        scale_increments: bool,
         rates: bool,
         path_in_field: bool,
+        feature_size: int | None,
         feature_norm: str,
         skip: bool,
         control_size: int | None,
@@ -78,6 +95,12 @@ class NeuralCDE(nn.Module):
         self.latent_size = latent_size
         self.solver = solver
         self.solver_steps = solver_steps
+        self.rtol = rtol
+        self.atol = atol
+        self.adjoint = adjoint
+        self.interpolation = interpolation
+        self.time_channel = time_channel
+        self.scale_increments = scale_increments
         self.rates = rates
         self.feature_norm = feature_norm
         self.skip = skip
@@ -91,13 +114,20 @@ class NeuralCDE(nn.Module):
             *create_mlp(self.control_dim, latent_size, [initial_width] * initial_depth, activation_fn=nn.ReLU)
         )
         self.field = VectorField(
-            latent_size, 1 + values_dim, field_width, field_depth, values_dim if path_in_field else 0
+            latent_size, int(time_channel) + values_dim, field_width, field_depth, values_dim if path_in_field else 0
         )
-        self.output_size = latent_size
+        self.read_out = None if feature_size in (None, latent_size) else nn.Linear(latent_size, feature_size)
+        self.output_size = latent_size if feature_size is None else feature_size
         if skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._carried: Carried | None = None
         self._observed: list[th.Tensor] = []
+
+    @property
+    def _carries(self) -> bool:
+        """Whether :meth:`step` goes on from the solutions of the step before."""
+        by_intervals = self.solver in SOLVERS and self.interpolation != "hermite"
+        return by_intervals and self.history.n_open <= MAX_CARRIED
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode the history of every step, all windows in one solve.
@@ -118,7 +148,8 @@ class NeuralCDE(nn.Module):
         The solutions of the L open windows are carried along from the last call, so that a step is one interval of
         each. They are used only for exactly the histories and the weights that they were computed for, and are solved
         anew from the history otherwise: the history remains the state, and nothing goes stale. Where windows are many
-        (a small hop), carrying them saves nothing, and the step is solved as by :meth:`forward`.
+        (a small hop) carrying them saves nothing, and where an interval is not solved by itself (a cubic path, an
+        adaptive solver) it cannot be done: then the step is solved as by :meth:`forward`.
 
         :param observations: features and time of N environments, (N, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
@@ -128,9 +159,9 @@ class NeuralCDE(nn.Module):
         """
         with th.no_grad():
             appended, after = self._append(observations, state, episode_starts)
-            if rollout:
+            if rollout and self.scale_increments:
                 self._observe(appended.line[:, -2:])
-            if self.history.n_open > MAX_CARRIED:
+            if not self._carries:
                 return self._encode(appended), after
             weights = (*self.parameters(), self.increment_scale.scale)
             carried = self._carried
@@ -184,7 +215,8 @@ class NeuralCDE(nn.Module):
     def _path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
         first_rate = None if before is None else before[:, self.control_dim :]
         scale = self.increment_scale.scale
-        return control_path(self._control(features), elapsed, scale, self.rates, self.time_scale, first_rate)
+        time_scale = self.time_scale if self.time_channel else None
+        return control_path(self._control(features), elapsed, scale, self.rates, time_scale, first_rate)
 
     def train(self, mode: bool = True) -> "NeuralCDE":
         """Choose between learning and acting; before an update, take in the changes of the rollout."""
@@ -213,8 +245,15 @@ class NeuralCDE(nn.Module):
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
-        drive = self.field.drive(path.values)
-        return integrate(self.field.product(), z, path.increments, drive, self.solver, self.solver_steps)
+        field, drive = self.field.product(), self.field.drive(path.values)
+        curve = _INTERPOLATE[self.interpolation](path.increments, drive)
+        if self.solver in SOLVERS:
+            knots = integrate(field, z, curve, self.solver, self.solver_steps)
+        else:
+            weights = self.field.product_parameters()
+            knots = integrate_adaptively(field, weights, z, curve, self.solver, self.rtol, self.atol, self.adjoint)
+        # Time and values move one after the other on a rectilinear path: every other knot is an observation.
+        return knots[::2] if self.interpolation == "rectilinear" else knots
 
     def _control(self, features: th.Tensor) -> th.Tensor:
         """Return what the path runs through: the features, or their projection."""
@@ -227,10 +266,12 @@ class NeuralCDE(nn.Module):
         :param z: there, (rows, Z)
         :param values: of the path there, (rows, V)
         """
+        if self.read_out is not None:
+            z = self.read_out(z)
         if self.feature_norm == "tanh":
             z = th.tanh(z)
         elif self.feature_norm == "layer_norm":
-            z = F.layer_norm(z, (self.latent_size,))
+            z = F.layer_norm(z, z.shape[-1:])
         if not self.skip:
             return z
         elapsed = newest[:, -1:] * self.time_scale

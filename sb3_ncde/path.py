@@ -12,10 +12,10 @@ A short interval divides the noise of values and timestamps by almost nothing; o
 
 
 class ControlPath(NamedTuple):
-    """A piecewise linear path through the observations of B windows, with K controls and V = K or 2K values.
+    """The path through the observations of B windows, with K controls and V = K or 2K values.
 
-    :param increments: of each channel over each interval, (H-1, B, C), C = 1 + V; the channels are time, the controls
-        (scaled) and, with rates, their rates
+    :param increments: of each channel over each interval, (H-1, B, C); the channels are time (if it is one), the
+        controls (scaled) and, with rates, their rates
     :param values: of the controls (not scaled) and, with rates, their rates at the knots, (H, B, V); time is not among
         them, so that nothing depends on when the episode began
     """
@@ -29,7 +29,7 @@ def control_path(
     elapsed: th.Tensor,
     scale: th.Tensor,
     rates: bool,
-    time_scale: float = 1.0,
+    time_scale: float | None = 1.0,
     first_rate: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
@@ -43,18 +43,20 @@ def control_path(
     :param elapsed: nominal steps since the knot before, >= 0; that of the first knot is not read, (H, B)
     :param scale: of the changes and, with rates, the rates of each control, (V,)
     :param rates: whether the rates are channels of the path
-    :param time_scale: what a nominal step counts in the channel of time
+    :param time_scale: what a nominal step counts in the channel of time; None: time is no channel
     :param first_rate: at the first knot, (B, K), where the path continues an earlier one; None: 0
     """
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
-    increments = [step * time_scale, change * scale[:size]]
+    increments = [change * scale[:size]]
+    if time_scale is not None:
+        increments.insert(0, step * time_scale)
     if not rates:
         return ControlPath(th.cat(increments, dim=-1), controls)
     first = th.zeros_like(controls[0]) if first_rate is None else first_rate
     slopes = _held(th.cat((first.unsqueeze(0), backward_slope(change, step) * scale[size:])), step)
-    # (H-1, B, 1 + 2K) and (H, B, 2K)
+    # (H-1, B, C) and (H, B, 2K)
     return ControlPath(th.cat((*increments, slopes.diff(dim=0)), dim=-1), th.cat((controls, slopes), dim=-1))
 
 

@@ -4,8 +4,10 @@ This is the only module that knows RecurrentPPO's contract: a recurrent state fo
 tensors (1, N, size) whose zeros mean an empty history; minibatches of N sequences, padded with zeros at their ends.
 """
 
+import inspect
 import warnings
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,15 @@ from stable_baselines3.common.torch_layers import (
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
+from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import split_arguments
-from sb3_ncde.checks import check_finite, check_state, check_time
+from sb3_ncde.checks import check_finite, check_mask, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory, State
 from sb3_ncde.observations import ObservationReader, check_extractor
+
+ENCODER_ARGUMENTS = inspect.signature(NeuralCDE).parameters.keys()
+"""The arguments of the policy that are the encoder's."""
 
 
 class NCDEPolicy(RecurrentActorCriticPolicy):
@@ -51,15 +57,31 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         path; without, what every step adds to the channel of time
     :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
     :param time_kind: "elapsed" (since the previous observation) or "timestamp" (within the episode)
-    :param solver: euler, midpoint, heun or rk4
-    :param solver_steps: solver steps from one observation to the next
+    :param solver: euler, midpoint, heun or rk4; or an adaptive one of torchdiffeq: dopri5, dopri8, bosh3, fehlberg2,
+        adaptive_heun
+    :param solver_steps: steps of a fixed solver from one observation to the next
+    :param rtol: relative tolerance of an adaptive solver
+    :param atol: absolute tolerance of an adaptive solver
+    :param adjoint: whether the gradients of an adaptive solver come from the adjoint equation (less memory, more time)
+    :param interpolation: linear; hermite (cubic with backward differences, for rk4 or an adaptive solver); or
+        rectilinear (time moves first, then the values)
+    :param time_channel: whether time is a channel of the path
+    :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
     :param rates: whether the rates of change of the features are channels of the path
     :param path_in_field: whether the vector field sees the path's value and rates beside z
-    :param feature_norm: what z passes through on its way to the heads: tanh, layer_norm or none
+    :param feature_size: size of the features that a linear map makes of z for the heads; None: z itself
+    :param feature_norm: what they pass through on their way to the heads: tanh, layer_norm or none
     :param skip: whether the newest features, their rates and the elapsed time go past the CDE to the heads
     :param share_encoder: whether actor and critic share one encoder, both gradients flowing; None: as
         ``share_features_extractor``
     :param control_size: features wider than this (images) are projected to it by a learned linear map; None: never
+    :param value_width: units of each hidden layer of the critic's head; this and the next three are another way to say
+        ``net_arch``, and what of them is not given is as SB3 has it (64 units, 2 layers)
+    :param value_depth: hidden layers of the critic's head
+    :param action_width: units of each hidden layer of the actor's head
+    :param action_depth: hidden layers of the actor's head
+    :param action_mask_key: key of a Dict observation that holds the mask of the allowed actions, see
+        :class:`sb3_ncde.action_mask.ActionMask`; None: all are allowed
     :param kwargs: arguments of SB3's ``ActorCriticPolicy``
     :raises TypeError: for an argument of the LSTM policies, an unknown one, or a value of the wrong type
     :raises ValueError: for a value out of range, a time that the observation space does not have, observations that
@@ -85,6 +107,16 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             # SB3's eps; one kernel for all parameters, where a step of small networks is a quarter of SB3's default's.
             sb3_kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
         check_extractor(name, observation_space, sb3_kwargs["features_extractor_class"])
+        net_arch = self.arguments.net_arch
+        if net_arch is not None:
+            if sb3_kwargs.get("net_arch") is not None:
+                raise ValueError(
+                    f"net_arch={sb3_kwargs['net_arch']} beside value_width, value_depth, action_width or action_depth, "
+                    f"which say net_arch={net_arch}: give one or the other."
+                )
+            sb3_kwargs["net_arch"] = net_arch
+        mask_key = self.arguments.action_mask_key
+        self._mask = None if mask_key is None else ActionMask(observation_space, action_space, mask_key)
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
         if share_encoder and not share_features_extractor:
@@ -111,6 +143,12 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self.critic = None
         self.shared_lstm, self.enable_critic_lstm = self._share_encoder, not self._share_encoder
         self.lstm_hidden_state_shape = (self.lstm_actor.num_layers, 1, self.lstm_actor.hidden_size)
+        if self._mask is not None:
+            self.action_dist = self._mask.distribution
+            self.action_net = self._mask.distribution.proba_distribution_net(self.mlp_extractor.latent_dim_pi)
+            if self.ortho_init:
+                self.action_net.apply(partial(self.init_weights, gain=0.01))  # as SB3 does
+            self.action_net.to(self.device)
         # The parent's optimizer holds the discarded parameters and not ours.
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -119,6 +157,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         return ObservationReader(
             self.observation_space,
             self.arguments.time_key,
+            self.arguments.action_mask_key,
             self.features_extractor_class,
             **self.features_extractor_kwargs,
         )
@@ -140,26 +179,14 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             unit=arguments.dt if observed else 1.0,
             timestamps=observed and arguments.time_kind == "timestamp",
         )
-        return NeuralCDE(
-            history,
-            latent_size=arguments.latent_size,
-            field_width=arguments.field_width,
-            field_depth=arguments.field_depth,
-            initial_width=arguments.initial_width,
-            initial_depth=arguments.initial_depth,
-            solver=arguments.solver,
-            solver_steps=arguments.solver_steps,
-            rates=arguments.rates,
-            path_in_field=arguments.path_in_field,
-            feature_norm=arguments.feature_norm,
-            skip=arguments.skip,
-            control_size=arguments.control_size,
-            time_scale=1.0 if observed else arguments.dt,
-        )
+        sizes = {name: value for name, value in asdict(arguments).items() if name in ENCODER_ARGUMENTS}
+        return NeuralCDE(history, time_scale=1.0 if observed else arguments.dt, **sizes)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to build the same policy."""
         parameters = super()._get_constructor_parameters()
+        if self.arguments.net_arch is not None:
+            del parameters["net_arch"]
         return parameters | asdict(self.arguments) | {"share_features_extractor": self.share_features_extractor}
 
     def forward(  # type: ignore[override]
@@ -184,7 +211,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             latent_vf, vf_state = self._step(
                 self.lstm_critic, vf_features, lstm_states.vf, episode_starts, not self.training
             )
-        distribution = self._distribution(latent_pi)
+        distribution = self._distribution(latent_pi, obs)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
         actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
@@ -205,8 +232,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         latent_pi = latent_vf = self.lstm_actor(pi_features, lstm_states.pi, episode_starts)[0]
         if self.lstm_critic is not None:
             latent_vf = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)[0]
-        distribution = self._distribution(latent_pi)
-        if isinstance(self.action_space, spaces.MultiBinary):
+        distribution = self._distribution(latent_pi, obs)
+        if isinstance(self.action_space, spaces.MultiBinary) and self._mask is None:
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
         return self._value(latent_vf), distribution.log_prob(actions), distribution.entropy()
 
@@ -218,7 +245,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
         latent_pi, state = self._step(self.lstm_actor, features, lstm_states, episode_starts)
-        return self._distribution(latent_pi), state
+        return self._distribution(latent_pi, obs), state
 
     def predict_values(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
@@ -275,8 +302,13 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             return encoder(features, state, starts)  # type: ignore[no-any-return]
         return encoder.step(features, state, starts, rollout)
 
-    def _distribution(self, latent_pi: th.Tensor) -> Distribution:
-        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(latent_pi))
+    def _distribution(self, latent_pi: th.Tensor, obs: PyTorchObs) -> Distribution:
+        latent_pi = self.mlp_extractor.forward_actor(latent_pi)
+        if self._mask is None:
+            return self._get_action_dist_from_latent(latent_pi)
+        distribution = self._mask.distribution.proba_distribution(self.action_net(latent_pi))
+        distribution.apply_masking(self._mask.read(obs))
+        return distribution
 
     def _value(self, latent_vf: th.Tensor) -> th.Tensor:
         value: th.Tensor = self.value_net(self.mlp_extractor.forward_critic(latent_vf))
@@ -289,6 +321,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         check_finite(obs, features, episode_starts, history, state)
         if self.arguments.time_key is not None:
             check_time(features[:, -1], episode_starts, history, state)
+        if self._mask is not None:
+            check_mask(self._mask.read(obs), self._mask.choices, episode_starts, history, state)
 
 
 class CnnNCDEPolicy(NCDEPolicy):

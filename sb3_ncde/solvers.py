@@ -1,16 +1,25 @@
-"""Fixed-step solvers of a controlled differential equation dz = f(z, X) dX on a linear path.
+"""Solvers of a controlled differential equation dz = f(z, X) dX: fixed steps here, adaptive ones by torchcde.
 
-On each interval of a piecewise linear path dX is constant, so a step needs only the increment of the control
-over it, never a pointwise derivative at a knot, where the derivative jumps. Every solver here therefore
-integrates the control exactly, and an increment of zero (padding) leaves z as it is, bit for bit.
+On each interval of a piecewise linear path dX is constant, so a fixed step needs only the increment of the control
+over it, never a pointwise derivative at a knot, where the derivative jumps. Every fixed-step solver therefore
+integrates a linear control exactly, and an increment of zero (padding) leaves z as it is, bit for bit.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch as th
+import torchcde
+
+from sb3_ncde.interpolation import Interpolation
 
 Field = Callable[[th.Tensor, th.Tensor, th.Tensor | None], th.Tensor]
+"""f, called with z (B, Z), an increment of the path (B, C) and the drive (B, V) or None; returns f(z, X) dX, (B, Z)."""
+
+MAX_EVALUATIONS = 20_000
+"""Evaluations of the field after which an adaptive solve, or its adjoint, has failed."""
+SMALLEST_STEP = 1e-8
+"""Of an adaptive solver, in intervals: none is smaller, so that it meets MAX_EVALUATIONS before an underflow."""
 
 
 class Tableau(NamedTuple):
@@ -32,52 +41,41 @@ SOLVERS: dict[str, Tableau] = {
     "heun": Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5)),
     "rk4": Tableau((0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
-"""The solvers by name; their orders are 1, 2, 2 and 4 (Hairer, Norsett, Wanner 1993, chapter II.1)."""
+"""The fixed-step solvers by name; their orders are 1, 2, 2 and 4 (Hairer, Norsett, Wanner 1993, chapter II.1)."""
+
+ADAPTIVE_SOLVERS = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+"""The adaptive solvers of torchdiffeq, which torchcde calls."""
 
 
-def integrate(
-    field: Field,
-    initial: th.Tensor,
-    increments: th.Tensor,
-    drive: th.Tensor | None = None,
-    solver: str = "midpoint",
-    steps: int = 1,
-) -> th.Tensor:
-    """Solve dz = f(z, X) dX and return z at every knot of the path.
+def integrate(field: Field, initial: th.Tensor, path: Interpolation, solver: str, steps: int = 1) -> th.Tensor:
+    """Solve dz = f(z, X) dX by fixed steps and return z at every knot of the path.
 
-    :param field: f, called as ``field(z, increment, drive)`` with z (B, Z), increment (B, C), drive (B, ...) or
-        None; returns the product f(z, X) dX, (B, Z)
     :param initial: z at the first knot, (B, Z)
-    :param increments: of the path over each interval, (H-1, B, C)
-    :param drive: what the field sees of the path beside z, at the knots, (H, B, ...); between two knots it is
-        interpolated linearly, as the path itself is
+    :param path: over I intervals
     :param solver: a name in :data:`SOLVERS`
     :param steps: solver steps per interval
-    :return: z at the knots, (H, B, Z)
+    :return: z at the knots, (I + 1, B, Z)
     """
     tableau = SOLVERS[solver]
-    increments = increments / steps if steps > 1 else increments
-    drives = _stage_drives(drive, tableau, steps)
+    # By the place in an interval of each stage (in steps): what the path is there, one per interval.
+    places = {step + node for step in range(steps) for node in tableau.nodes} if len(path.increments) else set()
+    increments, drives = {}, {}
+    for place in places:
+        slope, drive = path.slope(place / steps), path.drive_at(place / steps)
+        increments[place] = (slope / steps if steps > 1 else slope).unbind(0)
+        drives[place] = None if drive is None else drive.unbind(0)
     z = initial
     knots = [z]
-    for interval, increment in enumerate(increments.unbind(0)):
+    for interval in range(len(path.increments)):
         for step in range(steps):
             slopes: list[th.Tensor] = []
             for node, row in zip(tableau.nodes, tableau.matrix, strict=True):
-                stage_drive = None if drives is None else drives[step + node][interval]
-                slopes.append(field(_combine(z, row, slopes), increment, stage_drive))
+                at_stage = drives[step + node]
+                stage_drive = None if at_stage is None else at_stage[interval]
+                slopes.append(field(_combine(z, row, slopes), increments[step + node][interval], stage_drive))
             z = _combine(z, tableau.weights, slopes)
         knots.append(z)
     return th.stack(knots)
-
-
-def _stage_drives(drive: th.Tensor | None, tableau: Tableau, steps: int) -> dict[float, tuple[th.Tensor, ...]] | None:
-    """Return the drive at every stage: by its place in the interval (in steps), one (B, ...) per interval."""
-    if drive is None:
-        return None
-    left, right = drive[:-1], drive[1:]
-    places = {step + node for step in range(steps) for node in tableau.nodes}
-    return {place: th.lerp(left, right, place / steps).unbind(0) if place else left.unbind(0) for place in places}
 
 
 def _combine(z: th.Tensor, weights: tuple[float, ...], slopes: list[th.Tensor]) -> th.Tensor:
@@ -86,3 +84,91 @@ def _combine(z: th.Tensor, weights: tuple[float, ...], slopes: list[th.Tensor]) 
         if weight:
             z = th.add(z, slope, alpha=weight)
     return z
+
+
+def integrate_adaptively(
+    field: Field,
+    parameters: tuple[th.Tensor, ...],
+    initial: th.Tensor,
+    path: Interpolation,
+    solver: str,
+    rtol: float,
+    atol: float,
+    adjoint: bool,
+) -> th.Tensor:
+    """Solve dz = f(z, X) dX by torchcde's ``cdeint`` and return z at every knot of the path.
+
+    The step is chosen for the batch as a whole, so that a row depends, within the tolerance, on its neighbours.
+
+    :param parameters: that the field uses itself, not by the drive: the adjoint finds their gradients
+    :param initial: z at the first knot, (B, Z)
+    :param path: over I intervals
+    :param solver: a name in :data:`ADAPTIVE_SOLVERS`
+    :param rtol: relative tolerance of a step
+    :param atol: absolute tolerance of a step
+    :param adjoint: whether gradients come from the adjoint equation, solved backwards, rather than through the steps
+    :return: z at the knots, (I + 1, B, Z)
+    :raises ValueError: if z does not remain finite, or the solver takes too many steps; also in the backward pass
+    """
+    n_intervals, _, channels = path.increments.shape
+    if n_intervals == 0:
+        return initial.unsqueeze(0)
+    spline = path.spline
+    knots = th.arange(n_intervals + 1, dtype=initial.dtype, device=initial.device)
+    options = {"jump_t": knots[1:-1], "min_step": SMALLEST_STEP}
+    # Through the knots flow the gradients of all that the path and the drive are made of.
+    learned = (path.knots,) if path.knots.requires_grad else ()
+    z: th.Tensor = torchcde.cdeint(
+        _Slope(spline, channels),
+        _Product(field, spline, channels, solver),
+        initial,
+        knots,
+        adjoint=adjoint,
+        method=solver,
+        rtol=rtol,
+        atol=atol,
+        options=options,
+        **({"adjoint_params": (*parameters, *learned)} if adjoint else {}),
+    )
+    return z.transpose(0, 1)  # (B, I + 1, Z) -> (I + 1, B, Z)
+
+
+class _Slope(th.nn.Module):
+    """The first channels of a path of torchcde, those of X."""
+
+    def __init__(self, spline: torchcde.interpolation_base.InterpolationBase, channels: int) -> None:
+        super().__init__()
+        self.spline = spline
+        self.channels = channels
+
+    def derivative(self, u: th.Tensor) -> th.Tensor:
+        """Return dX/du, (B, C)."""
+        slope: th.Tensor = self.spline.derivative(u)
+        return slope[..., : self.channels]
+
+
+class _Product(th.nn.Module):
+    """f(z, X) dX/du in the form that torchcde asks for; the drive is in the other channels of the path."""
+
+    def __init__(
+        self, field: Field, spline: torchcde.interpolation_base.InterpolationBase, channels: int, solver: str
+    ) -> None:
+        super().__init__()
+        self.field = field
+        self.spline = spline
+        self.channels = channels
+        self.solver = solver
+        self.evaluations = 0
+
+    def prod(self, u: th.Tensor, z: th.Tensor, slope: th.Tensor) -> th.Tensor:
+        """Return f(z, X) dX/du, (B, Z)."""
+        self.evaluations += 1
+        finite = bool(th.isfinite(z).all())
+        if not finite or self.evaluations > MAX_EVALUATIONS:
+            failure = f"evaluated the field {MAX_EVALUATIONS} times" if finite else "reached values that are not finite"
+            raise ValueError(
+                f"solver={self.solver!r} {failure} at knot {u.item():.3g} of a batch of windows: the equation is too "
+                "stiff for its tolerances. Use a fixed solver (euler, midpoint, heun, rk4), or larger rtol and atol."
+            )
+        drive = self.spline.evaluate(u)[..., self.channels :]
+        return self.field(z, slope, drive if drive.shape[-1] else None)

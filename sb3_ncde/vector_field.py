@@ -46,6 +46,11 @@ class VectorField(nn.Module):
             return None
         return F.linear(values, self.drive_layer.weight, self.layers[0].bias)
 
+    def product_parameters(self) -> tuple[th.Tensor, ...]:
+        """Return the parameters that :meth:`product` uses itself; the others enter by the drive."""
+        biases = [layer.bias for layer in self.layers]
+        return (*(layer.weight for layer in self.layers), *biases[self.drive_layer is not None :])
+
     def product(self) -> Field:
         """Return f(z, X) dX as a function of z (B, Z), dX (B, C) and the drive (B, units of the first layer) or None.
 

@@ -6,13 +6,17 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from sb3_ncde.action_mask import choices
+
+SCALAR = spaces.Box(-np.inf, np.inf, (), np.float32)
 WALK = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
 
 class RandomWalk(gym.Env[Any, Any]):
     """Observations walk at random for a random number of steps; the reward is the first of their values.
 
-    :param observation: "box", "dict" (adds a key "time"), "column" (time is column 1), "image", "dict_image"
+    :param observation: "box", "dict" (adds a key "time"), "column" (time is column 1), "image", "dict_image",
+        "scalar", "matrix", "discrete", "multi_discrete", "multi_binary", "dict_scalar"
     :param time_kind: what the time is: "elapsed" or "timestamp"
     :param longest: episodes take 1 to this many steps
     :param scale: of the observed values
@@ -39,6 +43,12 @@ class RandomWalk(gym.Env[Any, Any]):
             "column": spaces.Box(-np.inf, np.inf, (4,), np.float32),
             "image": image,
             "dict_image": spaces.Dict({"camera": image, "walk": WALK}),
+            "scalar": SCALAR,
+            "matrix": spaces.Box(-np.inf, np.inf, (3, 1), np.float32),
+            "discrete": spaces.Discrete(3),
+            "multi_discrete": spaces.MultiDiscrete([2, 3]),
+            "multi_binary": spaces.MultiBinary(3),
+            "dict_scalar": spaces.Dict({"scalar": SCALAR, "bits": spaces.MultiBinary(3), "time": SCALAR}),
         }[observation]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -49,7 +59,7 @@ class RandomWalk(gym.Env[Any, Any]):
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        assert self.action_space.contains(action)
+        assert self.action_space.contains(np.asarray(action))
         self.walk += 0.5 * self.np_random.normal(size=3)
         self.elapsed = 0.5 + self.np_random.random()
         self.now += self.elapsed
@@ -67,4 +77,38 @@ class RandomWalk(gym.Env[Any, Any]):
             "column": np.insert(walk, 1, time),
             "image": image,
             "dict_image": {"camera": image, "walk": walk},
+            "scalar": walk[0],
+            "matrix": walk[:, None],
+            "discrete": np.int64((self.walk > 0).sum() % 3),
+            "multi_discrete": (self.walk[:2] > 0).astype(np.int64),
+            "multi_binary": (self.walk > 0).astype(np.int8),
+            "dict_scalar": {"scalar": walk[0], "bits": (self.walk > 0).astype(np.int8), "time": time[0]},
         }[self.kind]
+
+
+class MaskedWalk(RandomWalk):
+    """A walk that allows some of its actions, as sb3-contrib's ``action_masks()`` says, and takes no others."""
+
+    def action_masks(self) -> Any:
+        """Return which options are allowed; of each choice at least one."""
+        return self.masks
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        result = super().reset(seed=seed, options=options)
+        self._mask()
+        return result
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        first = np.cumsum([0, *choices(self.action_space)[:-1]])
+        assert self.masks[first + np.atleast_1d(action)].all()
+        result = super().step(action)
+        self._mask()
+        return result
+
+    def _mask(self) -> None:
+        masks = []
+        for options in choices(self.action_space):
+            mask = self.np_random.random(options) < 0.4
+            mask[self.np_random.integers(options)] = True
+            masks.append(mask)
+        self.masks = np.concatenate(masks)

@@ -1,6 +1,7 @@
 """The encoder against the reference, and the invariants of its window, batch, padding and time."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sb3_ncde.arguments import NCDEArguments
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory, State
 from sb3_ncde.path import SHORTEST, control_path
+from sb3_ncde.policies import ENCODER_ARGUMENTS
 from tests.reference import SUB_STEPS, ReferenceHistory, reference_path, reference_z
 
 D = 2
@@ -21,19 +24,14 @@ def make_encoder(history_length: int = 4, hop_length: int = 2, *, timestamps: bo
     defaults: dict[str, Any] = {
         "latent_size": 5,
         "field_width": 7,
-        "field_depth": 1,
         "initial_width": 6,
-        "initial_depth": 1,
-        "solver": "midpoint",
-        "solver_steps": 1,
-        "rates": True,
-        "path_in_field": True,
         "feature_norm": "none",
         "skip": False,
         "control_size": None,
     }
+    all_defaults = {name: value for name, value in asdict(NCDEArguments()).items() if name in ENCODER_ARGUMENTS}
     history = ObservationHistory(history_length, hop_length, D, timestamps=timestamps)
-    encoder = NeuralCDE(history, **(defaults | kwargs)).double()
+    encoder = NeuralCDE(history, **(all_defaults | defaults | kwargs)).double()
     encoder.increment_scale.scale.uniform_(0.5, 2.0)
     return encoder
 

@@ -26,7 +26,8 @@ from sb3_ncde.encoder import MAX_OBSERVED, NeuralCDE
 from sb3_ncde.increment_scale import IncrementScale
 from sb3_ncde.path import ControlPath
 from sb3_ncde.vector_field import VectorField
-from tests.envs import RandomWalk
+from sb3_ncde.wrappers import ActionMaskObservation
+from tests.envs import MaskedWalk, RandomWalk
 
 CONTINUOUS = spaces.Box(-1, 1, (2,), np.float32)
 NON_DEFAULT: dict[str, Any] = {
@@ -48,7 +49,18 @@ NON_DEFAULT: dict[str, Any] = {
     "skip": False,
     "share_encoder": False,
     "control_size": 2,
+    "rtol": 1e-3,
+    "atol": 1e-3,
+    "interpolation": "rectilinear",
+    "scale_increments": False,
+    "feature_size": 6,
+    "value_width": 9,
+    "value_depth": 1,
+    "action_width": 8,
+    "action_depth": 0,
 }
+OTHERS: dict[str, Any] = {"solver": "dopri5", "adjoint": True, "time_channel": False, "action_mask_key": "action_mask"}
+"""The arguments that go with none of those."""
 
 
 def walks(n_envs: int = 2, seed: int = 0, **env_kwargs: Any) -> VecEnv:
@@ -166,13 +178,18 @@ def test_no_lstm_is_left() -> None:
     assert sum(parameter.numel() for parameter in policy.parameters()) < 20_000
 
 
-def test_policy_save_and_load_with_other_arguments(tmp_path: Path) -> None:
-    env = walks(observation="column", time_kind="timestamp", action_space=CONTINUOUS)
-    assert all(NON_DEFAULT[field.name] != field.default for field in dataclasses.fields(NCDEArguments))
-    kwargs = NON_DEFAULT | {"net_arch": [8], "activation_fn": th.nn.ReLU, "share_features_extractor": False}
-    policy = make(env=env, policy_kwargs=kwargs).learn(32).policy
+@pytest.mark.parametrize("arguments", [NON_DEFAULT, OTHERS], ids=["fixed", "adaptive"])
+def test_policy_save_and_load_with_other_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(NCDEArguments)}
+    assert defaults.keys() == NON_DEFAULT.keys() | OTHERS.keys()
+    assert all(value != defaults[name] for name, value in arguments.items())
+    env, policy_name = walks(observation="column", time_kind="timestamp", action_space=CONTINUOUS), "NCDEPolicy"
+    if arguments is OTHERS:
+        env, policy_name = make_vec_env(lambda: ActionMaskObservation(MaskedWalk()), n_envs=2), "MultiInputNCDEPolicy"
+    kwargs = arguments | {"activation_fn": th.nn.ReLU, "share_features_extractor": False}
+    policy = make(policy_name, env=env, policy_kwargs=kwargs).learn(32).policy
     policy.save(tmp_path / "policy")
-    loaded = NCDEPolicy.load(str(tmp_path / "policy"), device="cpu")
+    loaded = type(policy).load(str(tmp_path / "policy"), device="cpu")
     assert loaded.arguments == policy.arguments
     assert not loaded.share_features_extractor
     np.testing.assert_array_equal(act(loaded, env), act(policy, env))
@@ -230,6 +247,38 @@ def test_acting_with_gradients_is_the_same() -> None:
         with th.no_grad():
             th.testing.assert_close(policy(observation, states, starts)[1], values)
         states = after
+
+
+@pytest.mark.parametrize(
+    ("policy", "observation"),
+    [("NCDEPolicy", kind) for kind in ("scalar", "matrix", "discrete", "multi_discrete", "multi_binary")]
+    + [("MultiInputNCDEPolicy", "dict_scalar")],
+)
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_all_spaces_learn_act_save_and_load(policy: str, observation: str, n_envs: int, tmp_path: Path) -> None:
+    env = walks(n_envs, observation=observation, action_space=spaces.Box(-1, 1, (), np.float32))
+    time = {"time_key": "time"} if policy != "NCDEPolicy" else {}
+    model = make(policy, env, policy_kwargs=time).learn(40)
+    check_save_load(model, env, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("policy", "lstm", "space"),
+    [
+        ("NCDEPolicy", "MlpLstmPolicy", spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))),
+        ("MultiInputNCDEPolicy", "MultiInputLstmPolicy", spaces.Dict({"a": spaces.Dict({"b": spaces.Discrete(2)})})),
+    ],
+    ids=["Tuple", "nested Dict"],
+)
+def test_other_spaces_are_refused_as_by_sb3(policy: str, lstm: str, space: spaces.Space[Any]) -> None:
+    messages = []
+    for name in (policy, lstm):
+        env = RandomWalk()
+        env.observation_space = space
+        with pytest.raises((NotImplementedError, ValueError, AssertionError)) as error:
+            RecurrentPPO(name, env)
+        messages.append((error.type, str(error.value)))
+    assert messages[0] == messages[1]
 
 
 def test_both_gradients_flow_into_a_shared_encoder() -> None:

@@ -1,0 +1,198 @@
+"""Interpolations against torchcde, what of them cannot be combined, and adaptive solvers."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch as th
+import torchcde
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_ncde import presets, solvers
+from sb3_ncde.interpolation import Hermite, Linear, rectilinear
+from sb3_ncde.solvers import ADAPTIVE_SOLVERS
+from tests.envs import RandomWalk
+from tests.test_encoder import encode, make_encoder, random_sequences, step_by_step
+from tests.test_ratio import worst_difference
+
+
+def make(**kwargs: Any) -> Any:
+    env = make_vec_env(RandomWalk, 2, seed=0, env_kwargs={"longest": 20})
+    return RecurrentPPO("NCDEPolicy", env, n_steps=16, batch_size=16, policy_kwargs=kwargs, seed=0, device="cpu")
+
+
+def random_path(intervals: int = 4) -> tuple[th.Tensor, th.Tensor]:
+    return th.rand(intervals, 3, 2, dtype=th.float64), th.randn(intervals + 1, 3, 5, dtype=th.float64)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.5, 1.0])
+def test_hermite_is_the_formula_of_backward_differences(place: float) -> None:
+    """X' = s0 + (s1 - s0)(4u - 3u^2), s1 the increment of the interval, s0 of that before (the first: its own)."""
+    increments, drive = random_path()
+    before = th.cat((increments[:1], increments[:-1]))
+    path = Hermite(increments, drive)
+    th.testing.assert_close(path.slope(place), before + (increments - before) * (4 * place - 3 * place**2))
+    steps = drive.diff(dim=0)
+    old = th.cat((steps[:1], steps[:-1]))
+    expected = drive[:-1] + old * place + (steps - old) * (2 * place**2 - place**3)
+    th.testing.assert_close(path.drive_at(place), expected)
+    assert Hermite(increments, None).drive_at(place) is None
+
+
+def test_rectilinear_is_torchcde_s() -> None:
+    increments, drive = random_path()
+    knots = th.cat((th.zeros(1, 3, 2), increments.cumsum(0))).transpose(0, 1)
+    expected = torchcde.linear_interpolation_coeffs(knots, rectilinear=0).transpose(0, 1)
+    path = rectilinear(increments, drive)
+    assert isinstance(path, Linear)
+    th.testing.assert_close(path.increments, expected.diff(dim=0))
+    assert path.drive is not None
+    assert th.equal(path.drive[::2], drive)
+    assert th.equal(path.drive[1::2], drive[:-1])
+    assert rectilinear(increments, None).drive is None
+
+
+@pytest.mark.parametrize("path_in_field", [True, False])
+@pytest.mark.parametrize("rates", [True, False])
+@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+def test_adaptive_and_fine_fixed_steps_agree(interpolation: str, rates: bool, path_in_field: bool) -> None:
+    encoder = make_encoder(
+        solver="rk4", solver_steps=32, interpolation=interpolation, rates=rates, path_in_field=path_in_field
+    )
+    sequences = random_sequences(2, 9)
+    fixed = encode(encoder, sequences)
+    encoder.solver, encoder.rtol, encoder.atol = "dopri5", 1e-9, 1e-9
+    th.testing.assert_close(encode(encoder, sequences), fixed, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_stepping_is_unrolling_and_longer_batches_change_nothing(solver: str, interpolation: str) -> None:
+    """A window in a batch with longer ones is padded."""
+    encoder = make_encoder(solver=solver, interpolation=interpolation, rtol=1e-9, atol=1e-9)
+    sequences = random_sequences(3, 7)
+    starts = th.zeros(3, 7)
+    starts[0, 3] = starts[1, 1] = starts[1, 2] = 1
+    unrolled = encode(encoder, sequences, starts)
+    tolerance = 1e-12 if solver == "rk4" else 1e-6
+    th.testing.assert_close(step_by_step(encoder, sequences, starts), unrolled, rtol=0, atol=tolerance)
+    th.testing.assert_close(encode(encoder, sequences[:, :2], starts[:, :2]), unrolled[:, :2], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("solver", ADAPTIVE_SOLVERS)
+@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+def test_the_newest_observation_matters_with_every_solver(solver: str, interpolation: str) -> None:
+    encoder = make_encoder(solver=solver, interpolation=interpolation)
+    sequences = random_sequences(1, 9)
+    other = sequences.clone()
+    other[0, -1, 0] += 0.5
+    assert (encode(encoder, other)[0, -1] - encode(encoder, sequences)[0, -1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("control_size", [None, 1])
+def test_the_adjoint_s_gradients_are_those_through_the_steps(control_size: int | None) -> None:
+    """Also those of what the path is made of: the projection and the drive."""
+    encoder = make_encoder(solver="dopri5", rtol=1e-9, atol=1e-9, control_size=control_size)
+    sequences = random_sequences(2, 6)
+    empty = th.zeros(1, 2, encoder.hidden_size, dtype=th.float64)
+    gradients = []
+    for encoder.adjoint in (False, True):
+        encoder.zero_grad()
+        output, _ = encoder(sequences.flatten(0, 1), (empty, empty), th.zeros(12))
+        (output**2).sum().backward()
+        gradients.append([parameter.grad for parameter in encoder.parameters()])
+    for direct, adjoint in zip(*gradients, strict=True):
+        th.testing.assert_close(adjoint, direct, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_finite_where_windows_of_one_point_and_full_ones_mix() -> None:
+    for interpolation in ("linear", "hermite", "rectilinear"):
+        for solver in ("rk4", "dopri5"):
+            encoder = make_encoder(solver=solver, interpolation=interpolation)
+            sequences, starts = random_sequences(2, 8), th.zeros(16)
+            starts[7] = 1
+            empty = th.zeros(1, 2, encoder.hidden_size, dtype=th.float64)
+            encoder(sequences.flatten(0, 1), (empty, empty), starts)[0].sum().backward()
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"solver": "dopri5", "rtol": 1e-6}, presets.lerax(), {"interpolation": "rectilinear"}]
+)
+def test_ratio_is_one(kwargs: dict[str, Any]) -> None:
+    assert worst_difference(make(**kwargs), 2) < 1e-4 if "rtol" in kwargs else 1e-5
+
+
+@pytest.mark.parametrize("history_length", [1, 4])
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_the_preset_learns(history_length: int, solver: str) -> None:
+    kwargs = presets.lerax(history_length=history_length, solver=solver, feature_size=7)
+    model = make(**kwargs).learn(32)
+    assert model.policy.lstm_actor.output_size == 7
+    assert model.policy.mlp_extractor.latent_dim_pi == 16
+
+
+def test_dt_is_visible_with_the_time_channel_alone() -> None:
+    sequences = random_sequences(1, 5)
+    for time_channel in (True, False):
+        encoder = make_encoder(time_channel=time_channel, rates=False)
+        z = encode(encoder, sequences)
+        encoder.time_scale = 0.5
+        assert th.equal(encode(encoder, sequences), z) != time_channel
+
+
+def test_bootstrap_values_are_those_that_are_trained() -> None:
+    policy = make(**presets.lerax()).policy
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    states: Any = type("States", (), {"pi": (zeros, zeros), "vf": (zeros, zeros)})
+    arguments = (th.randn(1, 3), th.zeros(1, dtype=th.long))
+    trained = policy.evaluate_actions(*arguments, states, th.ones(1))[0]
+    assert th.equal(policy.predict_values(arguments[0], (zeros, zeros), th.ones(1)), trained)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("failure", ["evaluations", "not finite"])
+def test_a_solve_that_fails_loses_nothing(failure: str, adjoint: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(solver="dopri5", adjoint=adjoint).learn(32)
+    before = copy.deepcopy((model.policy.state_dict(), model.policy.optimizer.state_dict()))
+    if failure == "evaluations":
+        monkeypatch.setattr(solvers, "MAX_EVALUATIONS", 10)
+        message = r"solver='dopri5' evaluated the field 10 times.*Use a fixed solver \(euler"
+    else:
+        monkeypatch.setattr(th, "tanh", lambda x: x * th.inf)
+        message = r"solver='dopri5' reached values that are not finite.*Use a fixed solver"
+    with pytest.raises(ValueError, match=message):
+        model.train()
+    after = (model.policy.state_dict(), model.policy.optimizer.state_dict())
+    for name, value in before[0].items():
+        if name != "lstm_actor.increment_scale.updated":
+            assert th.equal(value, after[0][name]), name
+    assert str(before[1]) == str(after[1])
+    monkeypatch.undo()
+    model.train()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"interpolation": "hermite"}, "solver='midpoint' with interpolation='hermite'.*act late.*rk4"),
+        ({"interpolation": "hermite", "solver": "heun"}, "solver='heun' with interpolation='hermite'"),
+        ({"interpolation": "rectilinear", "time_channel": False}, "time must be one of its channels"),
+        ({"interpolation": "cubic"}, "interpolation='cubic' is not one of linear, hermite, rectilinear"),
+        ({"adjoint": True}, "adjoint=True with solver='midpoint'"),
+        ({"solver": "dopri5", "solver_steps": 2}, "chooses its steps itself"),
+        ({"rtol": 0.0}, "rtol=0.0: the tolerance"),
+        ({"feature_size": 2}, "feature_size=2 with feature_norm='layer_norm'"),
+        ({"value_width": 8, "net_arch": [4]}, r"net_arch=\[4\] beside value_width"),
+        ({"solver": "tsit5"}, "solver='tsit5' is not one of euler, midpoint, heun, rk4, dopri5"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**kwargs)
+
+
+def test_heads_by_the_seed_s_names() -> None:
+    arch = make(value_width=5, action_depth=1).policy.net_arch
+    assert arch == {"pi": [64], "vf": [5, 5]}

@@ -1,0 +1,146 @@
+"""Action masks: masked options have probability 0 everywhere, and wrong masks are refused."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_ncde.wrappers import ActionMaskObservation
+from tests.envs import MaskedWalk, RandomWalk
+from tests.test_ratio import worst_difference
+
+ACTIONS = [spaces.Discrete(4), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)]
+
+
+def _states(zeros: th.Tensor) -> RNNStates:
+    return RNNStates((zeros, zeros), (zeros, zeros))
+
+
+def masked(**kwargs: Any) -> gym.Env[Any, Any]:
+    return ActionMaskObservation(MaskedWalk(**kwargs))
+
+
+def make(action_space: spaces.Space[Any], observation: str = "box", **kwargs: Any) -> Any:
+    env = make_vec_env(masked, 3, seed=0, env_kwargs={"action_space": action_space, "observation": observation})
+    policy_kwargs = {"action_mask_key": "action_mask"} | kwargs
+    return RecurrentPPO(
+        "MultiInputNCDEPolicy", env, n_steps=16, batch_size=16, policy_kwargs=policy_kwargs, seed=0, device="cpu"
+    )
+
+
+@pytest.mark.parametrize("action_space", ACTIONS, ids=lambda space: type(space).__name__)
+def test_masked_actions_are_never_taken(action_space: spaces.Space[Any]) -> None:
+    """The environment asserts it, in rollouts and in evaluations, stochastic and deterministic."""
+    model = make(action_space).learn(200)
+    for deterministic in (True, False):
+        evaluate_policy(model, model.get_env(), 10, deterministic=deterministic, warn=False)
+
+
+@pytest.mark.parametrize("action_space", ACTIONS, ids=lambda space: type(space).__name__)
+def test_ratio_is_one_under_masks(action_space: spaces.Space[Any]) -> None:
+    assert worst_difference(make(action_space, ortho_init=False), 2) < 1e-5
+
+
+@pytest.mark.parametrize("action_space", ACTIONS, ids=lambda space: type(space).__name__)
+def test_probabilities_and_entropy_are_those_of_the_allowed_options(action_space: spaces.Space[Any]) -> None:
+    """Two options allowed of equal probability have the entropy log 2, and one alone has none."""
+    policy = make(action_space).policy
+    th.nn.init.zeros_(policy.action_net.weight)
+    choices = policy._mask.choices
+    mask = np.concatenate([[1, 1, *[0] * (n - 2)] if i == 0 else [1, *[0] * (n - 1)] for i, n in enumerate(choices)])
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    observation = {"observation": th.zeros(1, 3), "action_mask": th.tensor(mask[None])}
+    n_actions = len(choices)
+    last_allowed = th.tensor([[1, *[0] * (n_actions - 1)]])
+    arguments = (_states(zeros), th.ones(1))
+    _, log_prob, entropy = policy.evaluate_actions(observation, last_allowed.squeeze(1), *arguments)
+    th.testing.assert_close(log_prob.exp(), th.tensor([0.5]))
+    th.testing.assert_close(entropy, th.tensor([np.log(2.0)], dtype=th.float32))
+    forbidden = th.tensor([[choices[0] - 1 if n_actions == 1 else 0, *[1] * (n_actions - 1)]])
+    assert (policy.evaluate_actions(observation, forbidden.squeeze(1), *arguments)[1].exp() == 0).all()
+
+
+def test_the_mask_is_no_part_of_the_path() -> None:
+    policy = make(spaces.Discrete(4)).policy
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    results = []
+    for mask in ([1, 1, 1, 1], [0, 1, 0, 1]):
+        observation = {"observation": th.ones(1, 3), "action_mask": th.tensor([mask])}
+        *_, states = policy(observation, _states(zeros), th.ones(1))
+        results.append((policy.predict_values(observation, (zeros, zeros), th.ones(1)), *states.pi))
+    assert all(map(th.equal, *results))
+
+
+def test_keys_of_a_dict_stay_and_time_is_found() -> None:
+    make(spaces.Discrete(4), "dict", time_key="time").learn(96)
+
+
+@pytest.mark.parametrize("space", ACTIONS, ids=lambda space: type(space).__name__)
+def test_the_wrapper_shows_the_mask_of_the_present_step(space: spaces.Space[Any]) -> None:
+    env = ActionMaskObservation(TimeLimit(MaskedWalk(action_space=space), 5), "mask", "walk")
+    observation, _ = env.reset(seed=0)
+    assert observation.keys() == {"walk", "mask"}
+    assert env.observation_space.contains(observation)
+    assert (observation["mask"] == env.unwrapped.action_masks()).all()  # type: ignore[attr-defined]
+
+
+def test_environments_that_cannot_be_wrapped_are_refused() -> None:
+    with pytest.raises(ValueError, match="no method action_masks"):
+        ActionMaskObservation(RandomWalk())
+    with pytest.raises(ValueError, match="has a key 'action_mask' already"):
+        ActionMaskObservation(masked())
+    env = ActionMaskObservation(MaskedWalk())
+    env.unwrapped.action_masks = lambda: np.ones(7)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"returned 7 values, but .* has 2 options"):
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "env_kwargs", "key", "error", "message"),
+    [
+        ("NCDEPolicy", {}, "mask", TypeError, "names a key of a Dict observation"),
+        ("MultiInputNCDEPolicy", {"observation": "dict"}, "mask", ValueError, "not among the keys"),
+        (
+            "MultiInputNCDEPolicy",
+            {"observation": "dict"},
+            "walk",
+            ValueError,
+            r"a mask for Discrete\(2\) has 2 entries",
+        ),
+        ("MultiInputNCDEPolicy", {"observation": "dict"}, "flag", ValueError, r"use a MultiBinary\(2\)"),
+        (
+            "MultiInputNCDEPolicy",
+            {"observation": "dict", "action_space": spaces.Box(-1, 1, (2,))},
+            "walk",
+            TypeError,
+            "only Discrete, MultiDiscrete and MultiBinary actions can be masked",
+        ),
+    ],
+)
+def test_wrong_keys_are_refused(
+    policy: str, env_kwargs: dict[str, Any], key: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        RecurrentPPO(policy, make_vec_env(RandomWalk, env_kwargs=env_kwargs), policy_kwargs={"action_mask_key": key})
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]], r"Environment 1 of 2.*allows none of the 2 options of choice 0"),
+        ([[1, 1, 0.5, 1, 1], [1, 1, 1, 1, 1]], r"Environment 0 of 2.*must be 0 or 1.*VecNormalize"),
+    ],
+)
+def test_wrong_masks_are_refused(mask: list[list[float]], message: str) -> None:
+    policy = make(spaces.MultiDiscrete([2, 3])).policy
+    zeros = th.zeros(1, 2, policy.lstm_actor.hidden_size)
+    with pytest.raises(ValueError, match=message):
+        policy({"observation": th.zeros(2, 3), "action_mask": th.tensor(mask)}, _states(zeros), th.ones(2))
