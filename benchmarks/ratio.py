@@ -1,0 +1,80 @@
+"""What a solver does to PPO's ratio: how far log-probabilities on a fresh rollout are from those it was made with.
+
+A fixed solver treats every window alike, whatever it is solved with. An adaptive one chooses its steps for the batch,
+and the minibatch is not the batch of the rollout: the ratio of new to old probability begins at 1 only within the
+tolerance.
+
+    python benchmarks/ratio.py                  # the figures of the README, about three minutes
+    python benchmarks/ratio.py --steps 32       # whether it runs
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+import sb3_ncde  # noqa: F401  (registers policies and environments)
+
+SOLVERS: tuple[dict[str, Any], ...] = (
+    {"solver": "midpoint"},
+    {"solver": "rk4"},
+    *({"solver": solver, "rtol": rtol, "atol": rtol} for solver in ("bosh3", "dopri5") for rtol in (1e-2, 1e-3, 1e-5)),
+)
+
+
+class RatioCallback(BaseCallback):
+    """Notes the worst |ratio - 1| of each rollout before the update on it."""
+
+    def _on_training_start(self) -> None:
+        self.worst: list[float] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        assert isinstance(self.model, RecurrentPPO)
+        policy: Any = self.model.policy
+        worst = 0.0
+        buffer: Any = self.model.rollout_buffer
+        for batch in buffer.get(self.model.batch_size):
+            with th.no_grad():
+                _, log_prob, _ = policy.evaluate_actions(
+                    batch.observations, batch.actions.long().flatten(), batch.lstm_states, batch.episode_starts
+                )
+            ratio = (log_prob - batch.old_log_prob).exp()[batch.mask > 1e-8]
+            worst = max(worst, float((ratio - 1).abs().max()))
+        self.worst.append(worst)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train with each solver and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=2048, help="of training (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    th.set_num_threads(1)
+    table = Table(
+        "solver", "rtol = atol", "|ratio - 1|, median of rollouts", "worst", title="PPO's ratio before an update"
+    )
+    for kwargs in track(SOLVERS, "training"):
+        env = VecNormalize(make_vec_env("sb3_ncde/CartPoleNoVel-v1", 8, seed=0))
+        model = RecurrentPPO(
+            "NCDEPolicy", env, n_steps=32, batch_size=64, n_epochs=4, policy_kwargs=kwargs, seed=0, device="cpu"
+        )
+        callback = RatioCallback()
+        model.learn(options.steps, callback=callback)
+        rtol = f"{kwargs['rtol']:g}" if "rtol" in kwargs else ""
+        table.add_row(kwargs["solver"], rtol, f"{np.median(callback.worst):.1e}", f"{max(callback.worst):.1e}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
