@@ -4,14 +4,15 @@ import difflib
 import inspect
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import Any, get_args
 
 import numpy as np
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ncde.encoder import FEATURE_NORMS
+from sb3_ncde.encoder import FEATURE_NORMS, NeuralCDE
+from sb3_ncde.history import ObservationHistory
 from sb3_ncde.interpolation import INTERPOLATIONS
 from sb3_ncde.solvers import ADAPTIVE_SOLVERS, SOLVERS
 
@@ -142,12 +143,27 @@ class NCDEArguments:
         """``hop_length``, or half of ``history_length`` where it is None."""
         return max(1, self.history_length // 2) if self.hop_length is None else self.hop_length
 
+    def make_encoder(self, features_dim: int) -> NeuralCDE:
+        """Return an encoder of these sizes for observations of D = ``features_dim`` features."""
+        observed = self.time_key is not None
+        history = ObservationHistory(
+            self.history_length,
+            self.hop,
+            features_dim,
+            unit=self.dt if observed else 1.0,
+            timestamps=observed and self.time_kind == "timestamp",
+        )
+        accepted = inspect.signature(NeuralCDE).parameters
+        sizes = {name: value for name, value in asdict(self).items() if name in accepted}
+        return NeuralCDE(history, time_scale=1.0 if observed else self.dt, **sizes)
+
 
 def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArguments, dict[str, Any]]:
     """Return the NCDE's arguments among the keyword arguments of a policy, and those that go to SB3.
 
     :param policy: name of the policy class, for messages
     :raises TypeError: for an argument of the LSTM policies, or one that nobody knows
+    :raises ValueError: for two that contradict each other
     """
     ours = {field.name for field in fields(NCDEArguments)}
     sb3 = set(inspect.signature(ActorCriticPolicy).parameters)
@@ -158,7 +174,20 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
             raise TypeError(f"{policy} got an unexpected argument {name!r}.{_suggestion(name, ours | sb3)}")
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in kwargs.items()}
     arguments = NCDEArguments(**{name: value for name, value in plain.items() if name in ours})
-    return arguments, {name: value for name, value in kwargs.items() if name not in ours}
+    sb3_kwargs = {name: value for name, value in kwargs.items() if name not in ours}
+    if arguments.net_arch is not None:
+        if sb3_kwargs.get("net_arch") is not None:
+            raise ValueError(
+                f"net_arch={sb3_kwargs['net_arch']} beside value_width, value_depth, action_width or action_depth, "
+                f"which say net_arch={arguments.net_arch}: give one or the other."
+            )
+        sb3_kwargs["net_arch"] = arguments.net_arch
+    if arguments.share_encoder and not sb3_kwargs.get("share_features_extractor", True):
+        raise ValueError(
+            "share_encoder=True with share_features_extractor=False: one encoder cannot read the features of two "
+            "extractors. Leave share_encoder out to have two of each."
+        )
+    return arguments, sb3_kwargs
 
 
 def _suggestion(name: str, valid: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ This is the only module that knows RecurrentPPO's contract: a recurrent state fo
 tensors (1, N, size) whose zeros mean an empty history; minibatches of N sequences, padded with zeros at their ends.
 """
 
-import inspect
 import warnings
 from dataclasses import asdict
 from functools import partial
@@ -29,11 +28,8 @@ from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import split_arguments
 from sb3_ncde.checks import check_finite, check_mask, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
-from sb3_ncde.history import ObservationHistory, State
+from sb3_ncde.history import State
 from sb3_ncde.observations import ObservationReader, check_extractor
-
-ENCODER_ARGUMENTS = inspect.signature(NeuralCDE).parameters.keys()
-"""The arguments of the policy that are the encoder's."""
 
 
 class NCDEPolicy(RecurrentActorCriticPolicy):
@@ -107,23 +103,10 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             # SB3's eps; one kernel for all parameters, where a step of small networks is a quarter of SB3's default's.
             sb3_kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
         check_extractor(name, observation_space, sb3_kwargs["features_extractor_class"])
-        net_arch = self.arguments.net_arch
-        if net_arch is not None:
-            if sb3_kwargs.get("net_arch") is not None:
-                raise ValueError(
-                    f"net_arch={sb3_kwargs['net_arch']} beside value_width, value_depth, action_width or action_depth, "
-                    f"which say net_arch={net_arch}: give one or the other."
-                )
-            sb3_kwargs["net_arch"] = net_arch
         mask_key = self.arguments.action_mask_key
         self._mask = None if mask_key is None else ActionMask(observation_space, action_space, mask_key)
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
-        if share_encoder and not share_features_extractor:
-            raise ValueError(
-                "share_encoder=True with share_features_extractor=False: one encoder cannot read the features of two "
-                "extractors. Leave share_encoder out to have two of each."
-            )
         # These are plain attributes, which a module may have before it is initialised.
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
         self._calls_without_state = 0
@@ -165,22 +148,10 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def _build_mlp_extractor(self) -> None:
         """Build the encoders, then the heads' hidden layers, which are sized by the encoders' output."""
         # A tuple, which registers no modules: the parent has yet to assign its LSTMs to lstm_actor and lstm_critic.
-        self._encoders = (self._make_encoder(), None if self._share_encoder else self._make_encoder())
+        make_encoder = partial(self.arguments.make_encoder, self.features_dim - 1)
+        self._encoders = (make_encoder(), None if self._share_encoder else make_encoder())
         self.lstm_output_dim = self._encoders[0].output_size
         super()._build_mlp_extractor()
-
-    def _make_encoder(self) -> NeuralCDE:
-        arguments = self.arguments
-        observed = arguments.time_key is not None
-        history = ObservationHistory(
-            arguments.history_length,
-            arguments.hop,
-            self.features_dim - 1,
-            unit=arguments.dt if observed else 1.0,
-            timestamps=observed and arguments.time_kind == "timestamp",
-        )
-        sizes = {name: value for name, value in asdict(arguments).items() if name in ENCODER_ARGUMENTS}
-        return NeuralCDE(history, time_scale=1.0 if observed else arguments.dt, **sizes)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to build the same policy."""

@@ -122,7 +122,7 @@ def test_gradients_are_finite_where_windows_of_one_point_and_full_ones_mix() -> 
     "kwargs", [{"solver": "dopri5", "rtol": 1e-6}, presets.lerax(), {"interpolation": "rectilinear"}]
 )
 def test_ratio_is_one(kwargs: dict[str, Any]) -> None:
-    assert worst_difference(make(**kwargs), 2) < 1e-4 if "rtol" in kwargs else 1e-5
+    assert worst_difference(make(**kwargs), 2) < (1e-4 if "rtol" in kwargs else 1e-5)
 
 
 @pytest.mark.parametrize("history_length", [1, 4])
@@ -172,6 +172,15 @@ def test_a_solve_that_fails_loses_nothing(failure: str, adjoint: bool, monkeypat
     assert str(before[1]) == str(after[1])
     monkeypatch.undo()
     model.train()
+
+
+def test_an_adjoint_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = make_encoder(solver="dopri5", adjoint=True)
+    empty = th.zeros(1, 2, encoder.hidden_size, dtype=th.float64)
+    output, _ = encoder(random_sequences(2, 6).flatten(0, 1), (empty, empty), th.zeros(12))
+    monkeypatch.setattr(solvers, "MAX_EVALUATIONS", 1)
+    with pytest.raises(ValueError, match=r"solver='dopri5' evaluated the field 1 times.*Use a fixed solver"):
+        output.sum().backward()
 
 
 @pytest.mark.parametrize(
