@@ -4,15 +4,19 @@ A fixed solver treats every window alike, whatever it is solved with. An adaptiv
 and the minibatch is not the batch of the rollout: the ratio of new to old probability begins at 1 only within the
 tolerance.
 
-    python benchmarks/ratio.py                  # the figures of the README, about three minutes
-    python benchmarks/ratio.py --steps 32       # whether it runs
+The solvers are trained in turn, several rounds of them, so that a change in the machine's speed meets all: their time
+is stated as a multiple of the first one's in the same round.
+
+    python benchmarks/ratio.py                              # the figures of the README, about ten minutes
+    python benchmarks/ratio.py --steps 32 --rounds 1        # whether it runs
 """
 
 import argparse
+import statistics
+import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch as th
 from rich.console import Console
 from rich.progress import track
@@ -59,20 +63,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train with each solver and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2048, help="of training (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each, seeds 0, 1, ... (default: 3)")
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
+    worst: list[list[float]] = [[] for _ in SOLVERS]
+    seconds: list[list[float]] = [[] for _ in SOLVERS]
+    for seed in track(range(options.rounds), "training"):
+        for index, kwargs in enumerate(SOLVERS):
+            env = VecNormalize(make_vec_env("sb3_ncde/CartPoleNoVel-v1", 8, seed=seed))
+            model = RecurrentPPO(
+                "NCDEPolicy", env, n_steps=32, batch_size=64, n_epochs=4, policy_kwargs=kwargs, seed=seed, device="cpu"
+            )
+            callback = RatioCallback()
+            begin = time.perf_counter()
+            model.learn(options.steps, callback=callback)
+            seconds[index].append(time.perf_counter() - begin)
+            worst[index] += callback.worst
     table = Table(
-        "solver", "rtol = atol", "|ratio - 1|, median of rollouts", "worst", title="PPO's ratio before an update"
+        "solver", "rtol = atol", "|ratio - 1|, median of rollouts", "worst", f"time / {SOLVERS[0]['solver']}'s"
     )
-    for kwargs in track(SOLVERS, "training"):
-        env = VecNormalize(make_vec_env("sb3_ncde/CartPoleNoVel-v1", 8, seed=0))
-        model = RecurrentPPO(
-            "NCDEPolicy", env, n_steps=32, batch_size=64, n_epochs=4, policy_kwargs=kwargs, seed=0, device="cpu"
-        )
-        callback = RatioCallback()
-        model.learn(options.steps, callback=callback)
+    for kwargs, ratios, spent in zip(SOLVERS, worst, seconds, strict=True):
         rtol = f"{kwargs['rtol']:g}" if "rtol" in kwargs else ""
-        table.add_row(kwargs["solver"], rtol, f"{np.median(callback.worst):.1e}", f"{max(callback.worst):.1e}")
+        times = [own / first for own, first in zip(spent, seconds[0], strict=True)]
+        table.add_row(
+            kwargs["solver"],
+            rtol,
+            f"{statistics.median(ratios):.1e}",
+            f"{max(ratios):.1e}",
+            f"{statistics.median(times):.1f}",
+        )
     Console().print(table)
 
 

@@ -45,8 +45,8 @@ class Heads(th.nn.Module):
 class Oracle:
     """One fixture, and this package's policy with its weights, in float64."""
 
-    def __init__(self, case: str) -> None:
-        self.npz = np.load(DATA / f"ncde_{case}.npz")
+    def __init__(self, case: str, folder: Path = DATA) -> None:
+        self.npz = np.load(folder / f"ncde_{case}.npz")
         config = json.loads(str(self.npz["meta"]))["config"]
         self.weights = {
             name[2:]: th.tensor(self.npz[name], requires_grad=True) for name in self.npz.files if name.startswith("w/")

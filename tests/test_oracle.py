@@ -1,5 +1,6 @@
 """With the seed system's weights, the policy computes the seed system's numbers, in float64."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,29 @@ def test_z_and_values_are_the_exact_ones(case: str, encoder: dict[str, Any], tol
     scores = Oracle(case).scores(**encoder)
     close(scores["z"], exact[f"{case}/z"], tolerance)
     close(scores["value"], exact[f"{case}/value"], tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_deeper_action_head_is_read_by_the_same_keys(case: str, seed: int, tmp_path: Path) -> None:
+    """No fixture has ``action_depth=2``: two layers with relu between them, then the output."""
+    rng = np.random.default_rng(seed)
+    fixture = dict(np.load(DATA / f"ncde_{case}.npz"))
+    latent_size = fixture["heun/features"].shape[1]
+    for layer, shape in enumerate([(16, latent_size), (latent_size, 16)]):
+        fixture[f"w/action_head.mlp.{layer}.weight"] = rng.normal(size=shape)
+        fixture[f"w/action_head.mlp.{layer}.bias"] = rng.normal(size=shape[0])
+    np.savez(tmp_path / f"ncde_{case}.npz", **fixture)
+
+    def linear(name: str, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = x @ fixture[f"w/action_head.{name}.weight"].T + fixture[f"w/action_head.{name}.bias"]
+        return y
+
+    output = linear("out", linear("mlp.1", np.maximum(0.0, linear("mlp.0", fixture["heun/features"]))))
+    if "w/action_head.log_std" in fixture:
+        log_std = fixture["w/action_head.log_std"]
+        error = (fixture["act"].reshape(output.shape) - output) / np.exp(log_std)
+        expected = (-0.5 * error**2 - log_std - 0.5 * np.log(2 * np.pi)).sum(axis=1)
+    else:
+        chosen = np.take_along_axis(output, fixture["act"][:, None], axis=1)[:, 0]
+        expected = chosen - np.log(np.exp(output).sum(axis=1))
+    close(Oracle(case, tmp_path).scores(solver="heun")["log_prob"], expected, 1e-10)

@@ -1,0 +1,207 @@
+"""The command ``sb3-ncde``: the RL Zoo's commands with the defaults of this package, and its benchmark."""
+
+import argparse
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch as th
+
+INSTALL = "pip install 'sb3-ncde[zoo]'"
+
+
+def train() -> None:
+    """Train an agent."""
+    from rl_zoo3.train import train as rl_zoo3_train
+
+    rl_zoo3_train()
+
+
+def enjoy() -> None:
+    """Watch an agent."""
+    from rl_zoo3.enjoy import enjoy as rl_zoo3_enjoy
+
+    rl_zoo3_enjoy()
+
+
+def tune() -> None:
+    """Take part in a study."""
+    from sb3_ncde.zoo.experiment import NCDEExperimentManager
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--heartbeat", type=int)
+    options, others = parser.parse_known_args(sys.argv[1:])
+    NCDEExperimentManager.heartbeat_interval = options.heartbeat
+    sys.argv[1:] = [*others, "-optimize"]
+    train()
+
+
+def plot() -> None:
+    """Draw learning curves to a file."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from rl_zoo3.plots.plot_train import plot_train
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-o", "--output", type=Path)
+    options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
+    plot_train()  # type: ignore[no-untyped-call]
+    if not plt.gca().lines:
+        sys.exit("There is nothing to draw: no run with as many episodes as --episode-window in the log folder.")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    plt.savefig(options.output, dpi=150)
+    print(f"Saved to {options.output}")
+
+
+def record_video() -> None:
+    """Record an agent."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws to memory
+    runpy.run_module("rl_zoo3.record_video", run_name="__main__")
+
+
+def benchmark() -> None:
+    """Train several seeds and report what they reached."""
+    from sb3_ncde.zoo.benchmark import main as benchmark_main
+
+    benchmark_main()
+
+
+class Command(NamedTuple):
+    """A subcommand.
+
+    :param run: does it, with the options in ``sys.argv``
+    :param summary: what it does
+    :param defaults: names of an option, and its value, for where the command line does not give it
+    :param examples: options worth showing
+    :param more: options that the RL Zoo's own help does not show
+    """
+
+    run: Callable[[], None]
+    summary: str
+    defaults: tuple[tuple[str, ...], ...]
+    examples: tuple[str, ...]
+    more: str = ""
+
+
+# In these tuples the last entry is the value; for a flag it is the empty string.
+_COMMON = (("--algo", "ppo_ncde"), ("--device", "cpu"), ("--num-threads", "1"))
+
+COMMANDS = {
+    "train": Command(
+        train,
+        "train an agent, evaluate it while it learns, and save it. Ctrl-C ends training early and saves the agent",
+        (*_COMMON, ("-f", "--log-folder", "logs"), ("-P", "--progress", "")),
+        (
+            "--env CartPoleNoVel-v1",
+            "--env PendulumNoVel-v1 --seed 1 --save-freq 20000 --tensorboard-log tb",
+            "--env CartPoleNoVel-v1 -params policy_kwargs:'dict(history_length=16)' learning_rate:0.0005",
+            "--env CartPoleNoVel-v1 -i logs/ppo_ncde/CartPoleNoVel-v1_1/CartPoleNoVel-v1.zip",
+        ),
+    ),
+    "enjoy": Command(
+        enjoy,
+        "watch a trained agent",
+        (*_COMMON, ("-f", "--folder", "logs")),
+        ("--env CartPoleNoVel-v1", "--env CartPoleNoVel-v1 --load-best --no-render -n 5000"),
+    ),
+    "tune": Command(
+        tune,
+        "search for hyperparameters. The same command goes on with a study, and on another machine joins it",
+        (
+            *_COMMON,
+            ("-f", "--log-folder", "logs"),
+            ("--max-total-trials", "100"),
+            ("--n-evaluations", "4"),
+            ("--eval-episodes", "20"),
+            ("--heartbeat", "30"),
+        ),
+        (
+            "--env PendulumNoVel-v1 --max-total-trials 50",
+            "--env PendulumNoVel-v1 --study-name pendulum --storage postgresql://user:password@host/database",
+        ),
+        "  --heartbeat SECONDS   between two signs of life; after three without, a worker's trial is another's\n",
+    ),
+    "plot": Command(
+        plot,
+        "draw learning curves to a file",
+        (
+            ("-a", "--algo", "ppo_ncde"),
+            ("-f", "--exp-folder", "logs"),
+            ("-w", "--episode-window", "10"),
+            ("-o", "--output", "learning_curves.png"),
+        ),
+        ("--env CartPoleNoVel-v1", "--env CartPoleNoVel-v1 PendulumNoVel-v1 -w 100 -o curves.png"),
+        "  -o, --output FILE     the picture\n",
+    ),
+    "record-video": Command(
+        record_video,
+        "record a trained agent to an mp4 file",
+        (("--algo", "ppo_ncde"), ("-f", "--folder", "logs")),
+        ("--env CartPoleNoVel-v1 -n 500",),
+    ),
+    "benchmark": Command(
+        benchmark,
+        "train several seeds, evaluate each for 100 episodes or more, and report mean, spread and worst seed",
+        (),
+        ("--env CartPoleNoVel-v1", "--env PendulumNoVel-v1 --seeds 0 1 2 --jobs 2"),
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a subcommand.
+
+    :param arguments: its name and options; None: those of the command line
+    """
+    name, *options = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_overview())
+        return
+    if name not in COMMANDS:
+        sys.exit(f"sb3-ncde: {name!r} is not one of {', '.join(COMMANDS)}.")
+    if find_spec("rl_zoo3") is None:
+        sys.exit(f"sb3-ncde {name} runs the RL Zoo, which is not installed: {INSTALL}")
+    command = COMMANDS[name]
+    if {"-h", "--help"} & set(options):
+        print(_help(name, command), flush=True)
+    sys.argv = [f"sb3-ncde {name}", *options, *_missing(command.defaults, options)]
+    th.set_num_threads(1)  # the networks are too small to split over cores
+    try:
+        from sb3_ncde.zoo import register
+
+        register()
+        command.run()
+    except ImportError as error:
+        sys.exit(f"sb3-ncde {name}: {error}\nEverything that it needs comes with: {INSTALL}")
+
+
+def _missing(defaults: Sequence[tuple[str, ...]], options: Sequence[str]) -> list[str]:
+    """Return the defaults of the options that are not given, as a command line has them."""
+    given = {option.split("=")[0] for option in options}
+    return [part for *names, value in defaults if not given & set(names) for part in (names[-1], value) if part]
+
+
+def _overview() -> str:
+    lines = "\n".join(f"  {name:<13} {command.summary.split('.')[0]}" for name, command in COMMANDS.items())
+    return (
+        f"usage: sb3-ncde COMMAND [OPTIONS]\n\nThe RL Zoo for agents with NCDEPolicy.\n\n{lines}\n\n"
+        "sb3-ncde COMMAND --help shows the options of each."
+    )
+
+
+def _help(name: str, command: Command) -> str:
+    """Return what stands above the RL Zoo's own help of its options."""
+    examples = "\n".join(f"  sb3-ncde {name} {example}" for example in command.examples)
+    defaults = " ".join(_missing(command.defaults, []))
+    more = command.more and f"\nbeside the options below:\n{command.more}"
+    return f"sb3-ncde {name}: {command.summary}.\n\n{examples}\n\ndefaults: {defaults or 'as below'}\n{more}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The RL Zoo's experiment manager for ``ppo_ncde``: what the stock one drops or cannot do, mended by a subclass."""
+
+import copy
+import datetime
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import rl_zoo3.exp_manager
+import yaml
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_ncde.zoo import ALGO
+from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
+from sb3_ncde.zoo.study import open_storage, optimize
+
+
+class NCDEExperimentManager(ExperimentManager):
+    """Experiment manager whose ``policy_kwargs`` add up, and whose studies survive their workers.
+
+    Beside that: without ``--conf-file`` the settings are those of this package, trial 0 of a study can be loaded, and
+    checkpoints have the normalisation statistics of their moment beside them, which ``-i`` finds.
+    """
+
+    heartbeat_interval = 30
+    """Seconds between two signs of life of a worker to its study."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["config"] = kwargs.get("config") or "sb3_ncde.hyperparams"
+        super().__init__(*args, **kwargs)
+        self.study_name = self.study_name or str(self.env_name)
+        if self.optimize_hyperparameters:
+            # Among the folders of trained agents, one without a model would be the latest that `enjoy` looks for.
+            self.save_path = self.params_path = os.path.join(self.log_path, "studies", self.study_name)
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the configuration's settings, under those of a trial and those of the command line."""
+        trial_id, self.trial_id = self.trial_id, None
+        custom, self.custom_hyperparams = self.custom_hyperparams, None
+        hyperparams, _ = super().read_hyperparameters()
+        hyperparams = copy.deepcopy(hyperparams)
+        policy_kwargs = as_mapping(hyperparams.get("policy_kwargs"))
+        if trial_id is not None:
+            study = optuna.load_study(study_name=self.study_name, storage=self._open_storage())
+            hyperparams |= convert_ppo_ncde_params(study.trials[trial_id].params, policy_kwargs)
+        if custom is not None:
+            policy_kwargs = as_mapping(hyperparams.get("policy_kwargs")) | as_mapping(custom.get("policy_kwargs"))
+            hyperparams |= custom
+            if policy_kwargs:
+                hyperparams["policy_kwargs"] = policy_kwargs
+        saved = dict(sorted(copy.deepcopy(hyperparams).items()))
+        self.settings = saved
+        if trial_id is not None or custom is not None:
+            print("With what the command line changes of them:")
+            print(yaml.dump(saved))
+        return hyperparams, saved
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        """Return the model and its settings, or None where a study is to find them."""
+        HYPERPARAMS_SAMPLER[self.algo] = self._sample
+        return super().setup_experiment()
+
+    def _sample(
+        self, trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
+    ) -> dict[str, Any]:
+        policy_kwargs = self._hyperparams.get("policy_kwargs")
+        sampled = sample_ppo_ncde_params(trial, n_actions, n_envs, additional_args, policy_kwargs)
+        self.normalize_kwargs["gamma"] = sampled["gamma"]
+        return sampled
+
+    def create_callbacks(self) -> None:
+        """Create the RL Zoo's callbacks, with checkpoints that save their normalisation statistics."""
+        super().create_callbacks()  # type: ignore[no-untyped-call]
+        for callback in self.callbacks:
+            if isinstance(callback, CheckpointCallback):
+                callback.save_vecnormalize = True
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        beside = re.sub(r"_(\d+_steps)\.zip$", r"_vecnormalize_\1.pkl", self.trained_agent)
+        if not (beside.endswith(".pkl") and os.path.exists(beside)):
+            return super()._maybe_normalize(env, eval_env)
+        print(f"Loading the normalisation statistics of {beside}")
+        normalized = VecNormalize.load(beside, env)
+        normalized.training = not eval_env
+        normalized.norm_reward = normalized.norm_reward and not eval_env
+        return normalized
+
+    def hyperparameters_optimization(self) -> None:
+        """Take part in a study until it has its trials, then print and write its best one as a YAML entry."""
+        study = optuna.create_study(
+            study_name=self.study_name,
+            storage=self._open_storage(),
+            sampler=self._create_sampler(self.sampler),
+            pruner=self._create_pruner(self.pruner),
+            load_if_exists=True,
+            direction="maximize",
+        )
+        n_trials = self.n_trials if self.max_total_trials is None else self.max_total_trials
+        try:
+            optimize(study, self.objective, n_trials)
+        except KeyboardInterrupt:
+            print("Stopped. The same command goes on with the study.")
+        folder = Path(self.save_path)
+        study.trials_dataframe().to_csv(folder / "trials.csv")
+        print(f"All trials: {folder / 'trials.csv'}")
+        if not any(trial.value is not None for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])):
+            print("No trial has been completed yet, so there is no best one.")
+            return
+        entry = self._entry(study)
+        (folder / "best_trial.yml").write_text(entry)
+        print(f"The best trial, also in {folder / 'best_trial.yml'}:\n\n{entry}")
+
+    def _entry(self, study: optuna.Study) -> str:
+        """Return the best trial as an entry of a configuration."""
+        best = study.best_trial
+        tuned = convert_ppo_ncde_params(best.params, as_mapping(self.settings.get("policy_kwargs")))
+        entry = self.settings | tuned | {"n_timesteps": self.n_timesteps}
+        finished = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED]))
+        comment = (
+            f"# Trial {best.number}, the best of {finished} of study {study.study_name!r}, {datetime.date.today()}:\n"
+            f"# return {best.value:.1f}, mean of {self.n_eval_episodes} episodes of one training run.\n"
+        )
+        return comment + yaml.safe_dump({self.env_name.gym_id: entry})
+
+    def _open_storage(self) -> optuna.storages.BaseStorage:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat
+            return open_storage(self.storage or f"sqlite:///{self.log_path}studies.db", self.heartbeat_interval)
+
+
+def experiment_manager(args: Any, algo: str, *rest: Any, **kwargs: Any) -> ExperimentManager:
+    """Return the experiment manager of an algorithm, the RL Zoo's own for all but ``ppo_ncde``."""
+    manager = NCDEExperimentManager if algo == ALGO else ExperimentManager
+    return manager(args, algo, *rest, **kwargs)
+
+
+def as_mapping(policy_kwargs: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return ``policy_kwargs`` of a configuration, which may be Python code in the RL Zoo's names (nn, th, ...)."""
+    if isinstance(policy_kwargs, str):
+        return dict(eval(policy_kwargs, vars(rl_zoo3.exp_manager).copy()))
+    return dict(policy_kwargs or {})
