@@ -4,7 +4,6 @@ import copy
 import datetime
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,9 +94,10 @@ class NCDEExperimentManager(ExperimentManager):
 
     def hyperparameters_optimization(self) -> None:
         """Take part in a study until it has its trials, then print and write its best one as a YAML entry."""
+        storage = self._open_storage()
         study = optuna.create_study(
             study_name=self.study_name,
-            storage=self._open_storage(),
+            storage=storage,
             sampler=self._create_sampler(self.sampler),
             pruner=self._create_pruner(self.pruner),
             load_if_exists=True,
@@ -105,7 +105,8 @@ class NCDEExperimentManager(ExperimentManager):
         )
         n_trials = self.n_trials if self.max_total_trials is None else self.max_total_trials
         try:
-            optimize(study, self.objective, n_trials)
+            has_heartbeat = isinstance(storage, optuna.storages.RDBStorage)
+            optimize(study, self.objective, n_trials, self.heartbeat_interval if has_heartbeat else None)
         except KeyboardInterrupt:
             print("Stopped. The same command goes on with the study.")
         folder = Path(self.save_path)
@@ -131,9 +132,7 @@ class NCDEExperimentManager(ExperimentManager):
         return comment + yaml.safe_dump({self.env_name.gym_id: entry})
 
     def _open_storage(self) -> optuna.storages.BaseStorage:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat
-            return open_storage(self.storage or f"sqlite:///{self.log_path}studies.db", self.heartbeat_interval)
+        return open_storage(self.storage or f"sqlite:///{self.log_path}studies.db", self.heartbeat_interval)
 
 
 def experiment_manager(args: Any, algo: str, *rest: Any, **kwargs: Any) -> ExperimentManager:

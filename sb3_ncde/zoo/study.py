@@ -5,12 +5,19 @@ What a killed worker leaves is found by Optuna's heartbeat and tried again by an
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
+)
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from tqdm import tqdm
@@ -22,7 +29,7 @@ MAX_RETRY = 3
 
 
 class NotNeededError(Exception):
-    """Ends a trial that was begun at the same moment as the last one of the study."""
+    """Ends a trial that another worker began at the same moment."""
 
 
 def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
@@ -41,15 +48,22 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     # By the scheme alone SQLAlchemy 2.0 and 2.1 choose different drivers; the extra zoo brings this one.
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return RDBStorage(
-        url,
-        heartbeat_interval=heartbeat_interval,
-        grace_period=3 * heartbeat_interval,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since 2021
+        return RDBStorage(
+            url,
+            heartbeat_interval=heartbeat_interval,
+            grace_period=3 * heartbeat_interval,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY),
+        )
 
 
-def optimize(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_trials: int) -> None:
+def optimize(
+    study: optuna.Study,
+    objective: Callable[[optuna.Trial], float],
+    n_trials: int,
+    heartbeat_interval: int | None,
+) -> None:
     """Run trials until the study has ``n_trials`` finished ones, those of all workers together.
 
     When the last ones are running elsewhere, the worker waits for them, and takes over those whose worker is lost.
@@ -57,20 +71,24 @@ def optimize(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_
     :param study: over any storage
     :param objective: to maximize
     :param n_trials: finished trials, completed or pruned, that the study is to have in the end
+    :param heartbeat_interval: of the study's storage; None: it has none, and a lost worker's trials remain lost
     """
+    ended_by_others = False
 
-    def needed(trial: optuna.Trial) -> float:
-        # Two workers may both see that one more trial is needed; of the two that they begin, the first is.
-        before = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
-        if sum(other.state in (*FINISHED, *OPEN) for other in before) >= n_trials:
-            raise NotNeededError(f"The study has its {n_trials} trials.")
-        return objective(trial)
+    def run(trial: optuna.Trial) -> float:
+        nonlocal ended_by_others
+        check_needed(study, trial, n_trials)
+        try:
+            return objective(trial)
+        finally:
+            ended_by_others = study.get_trials(deepcopy=False)[trial.number].state != TrialState.RUNNING
 
-    interval = getattr(study._storage, "heartbeat_interval", None)
     with tqdm(total=n_trials, desc=f"trials of {study.study_name}", unit="trial") as progress:
         while True:
-            if interval is not None:
-                optuna.storages.fail_stale_trials(study)
+            if heartbeat_interval is not None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ExperimentalWarning)
+                    fail_stale_trials(study)
             states = [trial.state for trial in study.get_trials(deepcopy=False)]
             finished = sum(state in FINISHED for state in states)
             progress.update(finished - progress.n)
@@ -78,19 +96,30 @@ def optimize(study: optuna.Study, objective: Callable[[optuna.Trial], float], n_
                 return
             if TrialState.WAITING in states or finished + states.count(TrialState.RUNNING) < n_trials:
                 try:
-                    study.optimize(needed, n_trials=1, catch=(NotNeededError,), gc_after_trial=True)
-                except (UpdateFinishedTrialError, ValueError) as error:
-                    if not _taken_over(error):
+                    study.optimize(run, n_trials=1, catch=(NotNeededError,), gc_after_trial=True)
+                except Exception:
+                    # Optuna cannot end a trial that others have ended because this worker was silent for too long.
+                    if not ended_by_others:
                         raise
-            elif interval is None:
+            elif heartbeat_interval is None:
                 progress.write(
                     "The last trials are running in other workers. (A journal cannot tell whether they live.)"
                 )
                 return
             else:
-                time.sleep(min(interval, 5))
+                time.sleep(min(heartbeat_interval, 5))
 
 
-def _taken_over(error: Exception) -> bool:
-    """Return whether a worker that had been silent for too long was told that its trial is another one's now."""
-    return isinstance(error, UpdateFinishedTrialError) or "Cannot tell a FAIL trial" in str(error)
+def check_needed(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> None:
+    """Raise NotNeededError if another worker began the same trial, or the last one of the study, at the same moment.
+
+    Both workers come here after they have begun: of two trials, the one with the lower number is run.
+    """
+    trials = study.get_trials(deepcopy=False)
+    before = trials[: trial.number]
+    if sum(other.state in (*FINISHED, *OPEN) for other in before) >= n_trials:
+        raise NotNeededError(f"The study has its {n_trials} trials.")
+    # A lost trial may be found by two workers at once where the database has no row locks (SQLite).
+    history = trials[trial.number].system_attrs.get("retry_history")
+    if history and any(other.system_attrs.get("retry_history") == history for other in before):
+        raise NotNeededError(f"Trial {history[-1]} is already tried again.")

@@ -1,0 +1,223 @@
+"""The RL Zoo's commands, stock and by ``sb3-ncde``, as processes of their own against the installed rl_zoo3."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
+
+optuna = pytest.importorskip("optuna")
+
+from sb3_ncde import NCDEPolicy, cli  # noqa: E402
+from sb3_ncde.hyperparams import hyperparams  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of rl_zoo3 and what it imports
+ENV = "CartPoleNoVel-v1"
+SHORT = "-n 1024 --eval-freq 512 --eval-episodes 2 --save-freq 512"
+CONFIG = Path(__file__).parents[1] / "configs" / "ppo_ncde.yml"
+
+
+def run(module: str, options: str, folder: Path, *more: str, fails: bool = False) -> str:
+    """Run a module in a folder and return what it prints."""
+    command = [sys.executable, "-m", module, *options.split(), *more]
+    environment = os.environ | {"MPLBACKEND": "Agg", "SDL_VIDEODRIVER": "dummy", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def zoo(command: str, options: str, folder: Path, *more: str, fails: bool = False) -> str:
+    return run("sb3_ncde.cli", f"{command} {options}", folder, *more, fails=fails)
+
+
+def config(folder: Path, **policy_kwargs: Any) -> str:
+    """Write a configuration with an entry for ENV, and return the option that names it."""
+    (folder / "config.yml").write_text(yaml.safe_dump({ENV: hyperparams[ENV] | {"policy_kwargs": policy_kwargs}}))
+    return "--conf-file config.yml"
+
+
+def encoder_of(model: Path) -> Any:
+    policy = RecurrentPPO.load(model, device="cpu").policy
+    assert isinstance(policy, NCDEPolicy)
+    return policy.lstm_actor
+
+
+@pytest.mark.parametrize("conf_file", [str(CONFIG), "sb3_ncde.hyperparams"])
+def test_the_stock_zoo_trains_goes_on_and_plays_back(conf_file: str, tmp_path: Path) -> None:
+    common = f"--algo ppo_lstm --env {ENV} --gym-packages sb3_ncde"
+    training = f"{common} --conf-file {conf_file} {SHORT} --tensorboard-log tb --device cpu --seed 1"
+    run("rl_zoo3.train", training, tmp_path)
+    folder = tmp_path / f"logs/ppo_lstm/{ENV}_1"
+    for name in ("best_model.zip", "rl_model_1024_steps.zip", "evaluations.npz", f"{ENV}/vecnormalize.pkl"):
+        assert (folder / name).exists()
+    assert list((tmp_path / "tb" / ENV).glob("*/events*"))
+    output = run("rl_zoo3.train", f"{training} -i {folder}/{ENV}.zip", tmp_path)
+    assert "Loading pretrained agent" in output
+    output = run("rl_zoo3.enjoy", f"{common} -f logs --exp-id 1 --no-render -n 400", tmp_path)
+    assert "Mean reward" in output
+    run("rl_zoo3.record_video", f"--algo ppo_lstm --env {ENV} -f logs --exp-id 1 -n 50", tmp_path)
+    assert list(folder.glob("videos/*.mp4"))
+
+
+def test_one_command_trains_watches_plots_and_records(tmp_path: Path) -> None:
+    output = zoo("train", f"--env {ENV} {SHORT} --tensorboard-log tb", tmp_path)
+    folder = tmp_path / f"logs/ppo_ncde/{ENV}_1"
+    assert "1,024/1,024" in output  # the progress bar
+    assert list((tmp_path / "tb" / ENV).glob("PPONCDE_1/events*"))
+    assert (folder / "rl_model_vecnormalize_512_steps.pkl").exists()
+    for options in ("", "--load-best", "--load-checkpoint 512"):
+        assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 400 {options}", tmp_path)
+    zoo("plot", f"--env {ENV} -w 2 -o pictures/curve.png", tmp_path)
+    assert (tmp_path / "pictures/curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "There is nothing to draw" in zoo("plot", "--env Pendulum-v1", tmp_path, fails=True)
+    zoo("record-video", f"--env {ENV} -n 50", tmp_path)
+    assert list(folder.glob("videos/*.mp4"))
+    output = zoo("train", f"--env {ENV} {SHORT} -i {folder}/rl_model_512_steps.zip", tmp_path)
+    assert output.count("rl_model_vecnormalize_512_steps.pkl") == 2  # for training and for evaluation
+
+
+def test_other_algorithms_remain_the_zoo_s(tmp_path: Path) -> None:
+    zoo("train", "--algo ppo --env CartPole-v1 -n 64 --eval-freq -1", tmp_path)
+    assert (tmp_path / "logs/ppo/CartPole-v1_1/CartPole-v1.zip").exists()
+
+
+@pytest.mark.parametrize("env_id", hyperparams)
+def test_every_entry_trains(env_id: str, tmp_path: Path) -> None:
+    if "LunarLander" in env_id:
+        pytest.importorskip("Box2D")
+    env_id = "Acrobot-v1" if env_id == "default" else env_id
+    options = f"--env {env_id} --conf-file {CONFIG} -n 1 --eval-freq -1"
+    zoo("train", options, tmp_path, "-params", "n_steps:8", "n_envs:4", "batch_size:16")
+    assert list(tmp_path.glob("logs/ppo_ncde/*/*.zip"))
+
+
+def test_settings_are_for_registered_environments() -> None:
+    import rl_zoo3.import_envs  # noqa: F401
+
+    for env_id, settings in hyperparams.items():
+        assert settings["policy"] == "sb3_ncde.NCDEPolicy"
+        if env_id != "default":
+            gym.spec(env_id)
+
+
+def test_policy_kwargs_of_command_line_and_configuration_add_up(tmp_path: Path) -> None:
+    conf_file = config(tmp_path, history_length=6, solver="rk4")
+    options = f"--env {ENV} {conf_file} -n 1 --eval-freq -1"
+    zoo("train", options, tmp_path, "-params", "policy_kwargs:dict(history_length=5, field_depth=2)", "n_steps:16")
+    encoder = encoder_of(tmp_path / f"logs/ppo_ncde/{ENV}_1/{ENV}.zip")
+    assert (encoder.history.history_length, encoder.solver) == (5, "rk4")
+    saved = yaml.safe_load((tmp_path / f"logs/ppo_ncde/{ENV}_1/{ENV}/config.yml").read_text())
+    assert saved["policy_kwargs"] == {"history_length": 5, "field_depth": 2, "solver": "rk4"}
+
+
+def test_ctrl_c_leaves_an_agent_that_loads(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sb3_ncde.cli", "train", "--env", ENV, "-n", "10000000", "--eval-freq", "-1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "total_timesteps" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 400", tmp_path)
+
+
+def test_a_study_s_best_trial_is_an_entry_that_trains(tmp_path: Path) -> None:
+    conf_file = config(tmp_path, interpolation="rectilinear", dt=2.0)
+    tuning = f"--env {ENV} {conf_file} -n 512 --max-total-trials 2 --eval-episodes 1 --n-evaluations 1"
+    output = zoo("tune", tuning, tmp_path)
+    assert "2/2" in output
+    best = tmp_path / f"logs/ppo_ncde/studies/{ENV}/best_trial.yml"
+    assert best.read_text() in output
+    entry = yaml.safe_load(best.read_text())[ENV]
+    assert entry["policy_kwargs"]["interpolation"] == "rectilinear"
+    study = optuna.load_study(study_name=ENV, storage=f"sqlite:///{tmp_path}/logs/ppo_ncde/studies.db")
+    assert entry["policy_kwargs"]["dt"] == pytest.approx(2.0 * study.best_params["time_scale"], rel=1e-3)
+    assert (best.parent / "trials.csv").exists()
+
+    zoo("train", f"--env {ENV} --conf-file {best} --eval-freq -1", tmp_path)
+    encoder = encoder_of(tmp_path / f"logs/ppo_ncde/{ENV}_1/{ENV}.zip")
+    assert encoder.latent_size == study.best_params["latent_size"]
+    assert encoder.interpolation == "rectilinear"
+
+    storage = "--storage sqlite:///logs/ppo_ncde/studies.db --trial-id 0"
+    output = zoo("train", f"--env {ENV} {conf_file} -n 512 --eval-freq -1 {storage}", tmp_path)
+    encoder = encoder_of(tmp_path / f"logs/ppo_ncde/{ENV}_2/{ENV}.zip")
+    assert encoder.latent_size == study.trials[0].params["latent_size"]
+    assert encoder.interpolation == "rectilinear"
+
+
+def test_failed_solves_prune_their_trial(tmp_path: Path) -> None:
+    (tmp_path / "stiff.py").write_text("import sb3_ncde.solvers\n\nsb3_ncde.solvers.MAX_EVALUATIONS = 5\n")
+    options = f"--env {ENV} {config(tmp_path, solver='dopri5')} -n 512 --gym-packages stiff"
+    output = zoo("tune", f"{options} --max-total-trials 1 --eval-episodes 1", tmp_path)
+    assert "solver='dopri5' evaluated the field 5 times" in output
+    assert "Trial 0 pruned" in output
+    assert "No trial has been completed yet" in output
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {},
+        {"interpolation": "hermite", "solver": "rk4"},
+        {"interpolation": "hermite", "solver": "dopri5", "adjoint": True},
+        {"solver": "bosh3"},
+        {"interpolation": "rectilinear", "value_width": 32},
+        {"feature_size": 3, "hop_length": 8, "history_length": 8, "dt": 0.05},
+    ],
+    ids=str,
+)
+def test_nothing_is_sampled_that_the_policy_refuses(fixed: dict[str, Any], seed: int) -> None:
+    from sb3_ncde.zoo.sampler import sample_ppo_ncde_params
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    space = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
+    for _ in range(60):
+        sampled = sample_ppo_ncde_params(study.ask(), 0, 4, {}, fixed)
+        policy = NCDEPolicy(*space, lambda _: 0.0, **sampled["policy_kwargs"])
+        kept = {name: value for name, value in fixed.items() if name not in ("history_length", "hop_length", "dt")}
+        assert {name: getattr(policy.arguments, name) for name in kept} == kept
+        assert sampled["n_steps"] * 4 > 1
+        assert 0.9 <= sampled["gamma"] < 1
+
+
+def test_benchmark_goes_on_and_reports_the_worst_seed(tmp_path: Path) -> None:
+    options = f"--env {ENV} -n 512 --eval-steps 300 -f logs --seeds"
+    output = zoo("benchmark", f"{options} 3", tmp_path)
+    assert "+- 0.0" in output
+    before = {path: path.stat().st_mtime for path in tmp_path.rglob("seed_3/**/*.zip")}
+    assert before
+    output = zoo("benchmark", f"{options} 3 4", tmp_path)
+    assert before == {path: path.stat().st_mtime for path in tmp_path.rglob("seed_3/**/*.zip")}
+    assert "worst seed" in output
+    output = zoo("benchmark", f"{options} 5 --env NoSuchEnvironment-v0", tmp_path, fails=True)
+    assert "NoSuchEnvironment" in output
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_shows_examples_defaults_and_options(command: str, tmp_path: Path) -> None:
+    output = zoo(command, "--help", tmp_path)
+    assert f"sb3-ncde {command} --env" in output
+    assert "--env" in output.split("options:")[1]
+
+
+def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([])
+    assert "record-video" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="'trian' is not one of train, enjoy"):
+        cli.main(["trian"])
+
+
+def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"pip install 'sb3-ncde\[zoo\]'"):
+        cli.main(["train"])
