@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import matplotlib as mpl
 import torch as th
 from rich.console import Console
@@ -24,6 +25,8 @@ import sb3_ncde  # noqa: F401  (registers policies and environments)
 from sb3_ncde.hyperparams import hyperparams
 
 DEFAULT_ENV = "sb3_ncde/CartPoleNoVel-v1"
+SETTINGS = {env_id: settings for env_id, settings in hyperparams.items() if env_id in gym.registry}
+"""By environment; without those that only the RL Zoo registers."""
 EVALUATION_SEED = 10_000
 
 
@@ -39,9 +42,9 @@ def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> Recu
     :param output: folder for ``model.zip``, ``vecnormalize.pkl`` and ``*.monitor.csv``
     :raises ValueError: if there are no settings for the environment
     """
-    if env_id not in hyperparams:
-        raise ValueError(f"No settings for {env_id}; there are settings for {', '.join(hyperparams)}.")
-    settings = dict(hyperparams[env_id])
+    if env_id not in SETTINGS:
+        raise ValueError(f"No settings for {env_id}; there are settings for {', '.join(SETTINGS)}.")
+    settings = dict(SETTINGS[env_id])
     policy, n_envs, planned = settings.pop("policy"), settings.pop("n_envs"), int(settings.pop("n_timesteps"))
     output.mkdir(parents=True, exist_ok=True)
     for log in output.glob("*.monitor.csv"):
@@ -120,9 +123,7 @@ def _schedules(settings: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, evaluate, and show the score and the learning curve."""
     parser = argparse.ArgumentParser(prog="python -m sb3_ncde.quickstart", description=__doc__.split(":")[0])
-    parser.add_argument(
-        "--env", default=DEFAULT_ENV, choices=list(hyperparams), help="environment (default: %(default)s)"
-    )
+    parser.add_argument("--env", default=DEFAULT_ENV, choices=list(SETTINGS), help="environment (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, help="of environments, weights and sampling (default: %(default)s)"
     )
