@@ -33,6 +33,8 @@ class ActionMask:
             raise ValueError(
                 f"action_mask_key={key!r} is not among the keys of the observation, {sorted(observation_space.spaces)}."
             )
+        if len(observation_space.spaces) == 1:
+            raise ValueError(f"The observation has nothing but the action mask {key!r}: there is nothing to encode.")
         if not isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
             raise TypeError(
                 f"action_mask_key={key!r} with {action_space}: only Discrete, MultiDiscrete and MultiBinary actions "

@@ -13,6 +13,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from sb3_ncde import MultiInputNCDEPolicy
 from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 from tests.test_ratio import worst_difference
@@ -130,6 +131,12 @@ def test_wrong_keys_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         RecurrentPPO(policy, make_vec_env(RandomWalk, env_kwargs=env_kwargs), policy_kwargs={"action_mask_key": key})
+
+
+def test_an_observation_of_nothing_but_the_mask_is_refused() -> None:
+    space = spaces.Dict(mask=spaces.MultiBinary(2))
+    with pytest.raises(ValueError, match="nothing but the action mask 'mask'"):
+        MultiInputNCDEPolicy(space, spaces.Discrete(2), lambda _: 0.0, action_mask_key="mask")
 
 
 @pytest.mark.parametrize(
