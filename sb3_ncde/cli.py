@@ -107,7 +107,7 @@ COMMANDS = {
     "enjoy": Command(
         enjoy,
         "watch a trained agent",
-        (*_COMMON, ("-f", "--folder", "logs")),
+        (*_COMMON, ("-f", "--folder", "logs"), ("-P", "--progress", "")),
         ("--env CartPoleNoVel-v1", "--env CartPoleNoVel-v1 --load-best --no-render -n 5000"),
     ),
     "tune": Command(
@@ -177,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         register()
         command.run()
+    except KeyboardInterrupt:
+        sys.exit(f"sb3-ncde {name}: interrupted before there was anything to save.")
     except ImportError as error:
         sys.exit(f"sb3-ncde {name}: {error}\nEverything that it needs comes with: {INSTALL}")
 

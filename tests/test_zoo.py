@@ -17,6 +17,7 @@ optuna = pytest.importorskip("optuna")
 
 from sb3_ncde import NCDEPolicy, cli  # noqa: E402
 from sb3_ncde.hyperparams import hyperparams  # noqa: E402
+from sb3_ncde.zoo import benchmark  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of rl_zoo3 and what it imports
 ENV = "CartPoleNoVel-v1"
@@ -35,6 +36,27 @@ def run(module: str, options: str, folder: Path, *more: str, fails: bool = False
 
 def zoo(command: str, options: str, folder: Path, *more: str, fails: bool = False) -> str:
     return run("sb3_ncde.cli", f"{command} {options}", folder, *more, fails=fails)
+
+
+def interrupt(command: str, when: str, folder: Path) -> str:
+    """Run a subcommand, press Ctrl-C once it has printed something, and return what it prints from then on."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sb3_ncde.cli", *command.split()],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A suite that runs in the background of a shell ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if when in line:
+            break
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    return output
 
 
 def config(folder: Path, **policy_kwargs: Any) -> str:
@@ -107,9 +129,12 @@ def test_settings_are_for_registered_environments() -> None:
             gym.spec(env_id)
 
 
-def test_policy_kwargs_of_command_line_and_configuration_add_up(tmp_path: Path) -> None:
-    conf_file = config(tmp_path, history_length=6, solver="rk4")
-    options = f"--env {ENV} {conf_file} -n 1 --eval-freq -1"
+@pytest.mark.parametrize("as_code", [False, True])
+def test_policy_kwargs_of_command_line_and_configuration_add_up(as_code: bool, tmp_path: Path) -> None:
+    options = f"--env {ENV} {config(tmp_path, history_length=6, solver='rk4')} -n 1 --eval-freq -1"
+    if as_code:
+        entry = hyperparams[ENV] | {"policy_kwargs": "dict(history_length=int(np.sqrt(36)), solver='rk4')"}
+        (tmp_path / "config.yml").write_text(yaml.safe_dump({ENV: entry}))
     zoo("train", options, tmp_path, "-params", "policy_kwargs:dict(history_length=5, field_depth=2)", "n_steps:16")
     encoder = encoder_of(tmp_path / f"logs/ppo_ncde/{ENV}_1/{ENV}.zip")
     assert (encoder.history.history_length, encoder.solver) == (5, "rk4")
@@ -118,16 +143,15 @@ def test_policy_kwargs_of_command_line_and_configuration_add_up(tmp_path: Path) 
 
 
 def test_ctrl_c_leaves_an_agent_that_loads(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sb3_ncde.cli", "train", "--env", ENV, "-n", "10000000", "--eval-freq", "-1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "total_timesteps" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0, output
+    interrupt(f"train --env {ENV} -n 10000000 --eval-freq -1", "total_timesteps", tmp_path)
     assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 400", tmp_path)
+
+
+def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
+    output = interrupt(f"tune --env {ENV} -n 100000 --max-total-trials 1", "'training': False", tmp_path)
+    assert "The same command goes on with the study." in output
+    options = f"tune --env {ENV} -n 100 --max-total-trials 1 --eval-episodes 1 -params n_envs:1"
+    assert "the best of 1 of study" in run("sb3_ncde.cli", options, tmp_path)
 
 
 def test_a_study_s_best_trial_is_an_entry_that_trains(tmp_path: Path) -> None:
@@ -199,8 +223,8 @@ def test_benchmark_goes_on_and_reports_the_worst_seed(tmp_path: Path) -> None:
     output = zoo("benchmark", f"{options} 3 4", tmp_path)
     assert before == {path: path.stat().st_mtime for path in tmp_path.rglob("seed_3/**/*.zip")}
     assert "worst seed" in output
-    output = zoo("benchmark", f"{options} 5 --env NoSuchEnvironment-v0", tmp_path, fails=True)
-    assert "NoSuchEnvironment" in output
+    with pytest.raises(RuntimeError, match=r"sb3-ncde train --algo none failed(.|\n)*invalid choice: 'none'"):
+        benchmark.run_command(tmp_path / "none.txt", "train", "--algo", "none")
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -217,7 +241,22 @@ def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> No
         cli.main(["trian"])
 
 
+def test_ctrl_c_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.COMMANDS["train"]._replace(run=interrupted))
+    with pytest.raises(SystemExit, match="before there was anything to save"):
+        cli.main(["train"])
+
+
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"pip install 'sb3-ncde\[zoo\]'"):
+        cli.main(["train"])
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setitem(sys.modules, "rl_zoo3.train", None)
+    with pytest.raises(SystemExit, match=r"rl_zoo3.train(.|\n)*pip install 'sb3-ncde\[zoo\]'"):
         cli.main(["train"])

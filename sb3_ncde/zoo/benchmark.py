@@ -47,15 +47,15 @@ def run(env_id: str, seed: int, folder: Path, n_timesteps: int | None, eval_step
     name = EnvironmentName(env_id)
     if not list(folder.glob(f"ppo_ncde/{name}_*/{name}.zip")):
         steps = [] if n_timesteps is None else ["-n", str(n_timesteps)]
-        _command(folder / "train.txt", "train", *common, "--seed", str(seed), "--eval-freq", "-1", *steps)
+        run_command(folder / "train.txt", "train", *common, "--seed", str(seed), "--eval-freq", "-1", *steps)
     evaluation = folder / "evaluation"
     if not (folder / "enjoy.txt").exists():
         options = ["--no-render", "-n", str(eval_steps), "--reward-log", str(evaluation)]
-        _command(folder / "enjoy.txt", "enjoy", *common, *options)
+        run_command(folder / "enjoy.txt", "enjoy", *common, *options)
     return Result(seed, load_results(str(evaluation))["r"].tolist())
 
 
-def _command(output: Path, *arguments: str) -> None:
+def run_command(output: Path, *arguments: str) -> None:
     """Run a subcommand of ``sb3-ncde``, and write what it prints to a file once it has ended well."""
     output.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([sys.executable, "-m", "sb3_ncde.cli", *arguments], capture_output=True, text=True)
