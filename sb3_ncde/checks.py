@@ -11,8 +11,9 @@ from sb3_ncde.history import ObservationHistory, State
 COARSEST = 0.01
 """Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
 _NORMALIZED_TIME = (
-    "If the environment is wrapped in VecNormalize, time must stay out of it: make time a key of a Dict "
-    "observation and pass norm_obs_keys with all the other keys."
+    "If the environment is wrapped in VecNormalize, time must stay out of it: use "
+    "sb3_ncde.normalize.VecNormalizeObserved(env, skip=[time_key]), or make time a key of a Dict observation and pass "
+    "norm_obs_keys with all the other keys."
 )
 
 

@@ -1,36 +1,88 @@
-"""Environments that hide what an agent needs to remember."""
+"""Classic control without velocities, and with the sensors that users have: irregular, failing, noisy, late.
 
-from typing import Any
+Registered are, for CartPole, Pendulum, Acrobot and MountainCarContinuous, ``sb3_ncde/<Task>NoVel-v1``, which shows
+positions only; ``sb3_ncde/Irregular<Task>NoVel-v1``, which is observed after 1 to 5 steps of physics and tells how long
+that took; and ``sb3_ncde/SensorLoss<Task>NoVel-v1``, half of whose values are missing. All take the arguments of
+:func:`make`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 from gymnasium.spaces import Box
-from gymnasium.wrappers import TransformObservation
+from gymnasium.wrappers import DelayObservation, TransformObservation
+
+from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SensorDropout
 
 
-def _select(env: gym.Env[Any, Any], indices: list[int]) -> gym.Env[Any, Any]:
-    """Return the environment with only some entries of its vector observation.
+class Task(NamedTuple):
+    """An environment of Gymnasium.
 
-    :param env: an environment with a one-dimensional Box observation
-    :param indices: of the entries that stay
+    :param env_id: its name
+    :param positions: columns of its observation that are no velocities
+    :param dt: what a step takes, in seconds (MountainCarContinuous has no unit of time: a step)
     """
+
+    env_id: str
+    positions: list[int]
+    dt: float
+
+
+TASKS = {
+    "CartPole": Task("CartPole-v1", [0, 2], 0.02),
+    "Pendulum": Task("Pendulum-v1", [0, 1], 0.05),
+    "Acrobot": Task("Acrobot-v1", [0, 1, 2, 3], 0.2),
+    "MountainCarContinuous": Task("MountainCarContinuous-v0", [0], 1.0),
+}
+
+
+def make(
+    task: str,
+    noise: float = 0.0,
+    delay: int = 0,
+    sampling: Mapping[str, Any] | None = None,
+    asynchronous: Mapping[str, Any] | None = None,
+    dropout: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> gym.Env[Any, Any]:
+    """Return a task that shows positions only.
+
+    Its time limit is Gymnasium's, in steps of physics, however often it is observed.
+
+    :param task: a name in :data:`TASKS`
+    :param noise: standard deviation of the noise of each column
+    :param delay: by how many steps of physics observations are late
+    :param sampling: arguments of :class:`~sb3_ncde.sensors.IrregularSampling`; None: each step is observed
+    :param asynchronous: arguments of :class:`~sb3_ncde.sensors.AsynchronousSensors`; None: sensors are synchronous
+    :param dropout: arguments of :class:`~sb3_ncde.sensors.SensorDropout`; None: no values are missing
+    :param kwargs: arguments of Gymnasium's environment
+    """
+    env_id, positions, dt = TASKS[task]
+    env: gym.Env[Any, Any] = gym.make(env_id, **kwargs)
     space = env.observation_space
     assert isinstance(space, Box)
-    return TransformObservation(
-        env, lambda observation: observation[indices], Box(space.low[indices], space.high[indices])
+    env = TransformObservation(
+        env, lambda observation: observation[positions], Box(space.low[positions], space.high[positions])
     )
+    if noise:
+        env = NoisyObservation(env, noise)
+    if delay:
+        env = DelayObservation(env, delay)
+    if sampling is not None:
+        env = IrregularSampling(env, **{"dt": dt, **sampling})
+    if asynchronous is not None:
+        env = AsynchronousSensors(env, **asynchronous)
+    if dropout is not None:
+        env = SensorDropout(env, **dropout)
+    return env
 
 
-def cart_pole_no_vel(**kwargs: Any) -> gym.Env[Any, Any]:
-    """Return CartPole that shows the cart's position and the pole's angle (m, rad), and neither velocity."""
-    return _select(gym.make("CartPole-v1", **kwargs).unwrapped, [0, 2])
-
-
-def pendulum_no_vel(**kwargs: Any) -> gym.Env[Any, Any]:
-    """Return Pendulum that shows the cosine and sine of its angle, and not the angular velocity."""
-    return _select(gym.make("Pendulum-v1", **kwargs).unwrapped, [0, 1])
-
-
-gym.register(
-    "sb3_ncde/CartPoleNoVel-v1", "sb3_ncde.envs:cart_pole_no_vel", max_episode_steps=500, reward_threshold=475.0
-)
-gym.register("sb3_ncde/PendulumNoVel-v1", "sb3_ncde.envs:pendulum_no_vel", max_episode_steps=200)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "Irregular": {"sampling": {"low": 1, "high": 5}},
+    "SensorLoss": {"dropout": {"probability": 0.5, "fill": "hold"}},
+}
+for _task in TASKS:
+    for _variant, _kwargs in VARIANTS.items():
+        gym.register(f"sb3_ncde/{_variant}{_task}NoVel-v1", "sb3_ncde.envs:make", kwargs={"task": _task, **_kwargs})

@@ -17,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.zoo import ALGO
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
 from sb3_ncde.zoo.study import open_storage, optimize
@@ -25,8 +26,9 @@ from sb3_ncde.zoo.study import open_storage, optimize
 class NCDEExperimentManager(ExperimentManager):
     """Experiment manager whose ``policy_kwargs`` add up, and whose studies survive their workers.
 
-    Beside that: without ``--conf-file`` the settings are those of this package, trial 0 of a study can be loaded, and
-    checkpoints have the normalisation statistics of their moment beside them, which ``-i`` finds.
+    Beside that: time and action masks are not normalised, and missing values do not count; without ``--conf-file`` the
+    settings are those of this package; trial 0 of a study can be loaded; checkpoints have the normalisation statistics
+    of their moment beside them, which ``-i`` finds.
     """
 
     heartbeat_interval = 30
@@ -85,7 +87,14 @@ class NCDEExperimentManager(ExperimentManager):
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         beside = re.sub(r"_(\d+_steps)\.zip$", r"_vecnormalize_\1.pkl", self.trained_agent)
         if not (beside.endswith(".pkl") and os.path.exists(beside)):
-            return super()._maybe_normalize(env, eval_env)
+            own = Path(self.trained_agent).parent / self.env_name / "vecnormalize.pkl"
+            if not self.normalize or own.exists():
+                return super()._maybe_normalize(env, eval_env)
+            kwargs = self.normalize_kwargs | ({"norm_reward": False, "training": False} if eval_env else {})
+            policy_kwargs = as_mapping(self.settings.get("policy_kwargs"))
+            passing = [policy_kwargs.get(name) for name in ("time_key", "action_mask_key")]
+            skip = [key for key in passing if key is not None]
+            return VecNormalizeObserved(env, **({"skip": skip} | kwargs))
         print(f"Loading the normalisation statistics of {beside}")
         normalized = VecNormalize.load(beside, env)
         normalized.training = not eval_env

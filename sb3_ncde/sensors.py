@@ -1,0 +1,318 @@
+"""Wrappers that make sensors what they often are: irregular, noisy, failing, each at its own rate.
+
+All randomness is drawn from the environment's own ``np_random``, so that ``reset(seed=...)`` repeats it. A delay of
+whole steps is ``gymnasium.wrappers.DelayObservation``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+DISTRIBUTIONS = ("uniform", "exponential")
+FILLS = ("nan", "hold")
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Observes, and lets the agent act, after a random number of the environment's own steps.
+
+    An action is held for k steps: the physics is the environment's, step by step, rewards add up, and an episode ends
+    where the environment ends it, so that its time limit is one of physical time. The time since the previous
+    observation, k ``dt``, is part of the observation; at the first it is 0.
+
+    :param env: an environment with a Box observation of one dimension, or a Dict
+    :param low: least k
+    :param high: greatest k
+    :param distribution: of k: "uniform" from low to high, or "exponential", waiting times with mean (low + high) / 2
+        rounded up to whole steps and cut off at high
+    :param values: k is one of these, each as likely as it is often among them, instead of low, high and distribution
+    :param per_episode: whether k is drawn once an episode rather than at each step
+    :param dt: what a step of the environment takes, in the unit in which time is observed
+    :param time_key: key of the elapsed time in the Dict observation that this makes; None: the last column of a Box
+    :raises TypeError: if the observation is no Box of one dimension, nor a Dict where ``time_key`` is given
+    :raises ValueError: for steps that are not at least 1, an unknown distribution, or a key that exists
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        low: int = 1,
+        high: int = 5,
+        distribution: str = "uniform",
+        values: Sequence[int] | None = None,
+        per_episode: bool = False,
+        dt: float = 1.0,
+        time_key: str | None = "time",
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(
+            self,
+            low=low,
+            high=high,
+            distribution=distribution,
+            values=values,
+            per_episode=per_episode,
+            dt=dt,
+            time_key=time_key,
+        )
+        super().__init__(env)
+        if distribution not in DISTRIBUTIONS:
+            raise ValueError(f"distribution={distribution!r} is not one of {', '.join(DISTRIBUTIONS)}.")
+        if min((low, high) if values is None else values, default=0) < 1 or low > high:
+            raise ValueError(
+                f"low={low}, high={high}, values={values}: an action is held for at least one step of the environment, "
+                "and low is not above high."
+            )
+        self.low, self.high, self.distribution, self.values = low, high, distribution, values
+        self.per_episode, self.dt, self.time_key = per_episode, dt, time_key
+        self.observation_space = _with(env.observation_space, {time_key or "time": (1,)}, time_key is not None)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.held = self._draw()
+        return self._observe(observation, 0), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Hold the action until the next observation."""
+        if not self.per_episode:
+            self.held = self._draw()
+        total, steps = 0.0, 0
+        terminated = truncated = False
+        while steps < self.held and not (terminated or truncated):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total, steps = total + float(reward), steps + 1
+        return self._observe(observation, steps), total, terminated, truncated, info
+
+    def _draw(self) -> int:
+        if self.values is not None:
+            return int(self.np_random.choice(self.values))
+        if self.distribution == "uniform":
+            return int(self.np_random.integers(self.low, self.high, endpoint=True))
+        waited = self.np_random.exponential((self.low + self.high) / 2)
+        return int(np.clip(np.ceil(waited), self.low, self.high))
+
+    def _observe(self, observation: Any, steps: int) -> Any:
+        elapsed = {self.time_key or "time": np.array([steps * self.dt], np.float32)}
+        return _join(observation, elapsed, self.time_key is not None)
+
+
+class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs, ABC):
+    """Lets sensors, groups of the columns of an observation, have no value at times.
+
+    :param env: an environment with a Box observation of one dimension, or a Dict with one under ``key``
+    :param groups: columns of each sensor; None: each column is one of its own
+    :param fill: what stands where there is no value: "nan"; or "hold", the last value of the episode (0 before the
+        first), with the steps since then and whether there is one now (1 or 0), for each sensor, in the observation: as
+        the keys "age" and "observed" of a Dict, or as the last columns of a Box
+    :param key: of the observation in a Dict
+    :raises TypeError: if there is no Box of one dimension
+    :raises ValueError: for an unknown fill, or columns that do not exist or are in two groups
+    """
+
+    def __init__(
+        self, env: gym.Env[Any, Any], groups: Sequence[Sequence[int]] | None, fill: str, key: str, **recorded: Any
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, groups=groups, fill=fill, key=key, **recorded)
+        super().__init__(env)
+        space = env.observation_space
+        self.is_dict = isinstance(space, spaces.Dict)
+        box = _vector(space.spaces.get(key) if isinstance(space, spaces.Dict) else space)
+        if fill not in FILLS:
+            raise ValueError(f"fill={fill!r} is not one of {', '.join(FILLS)}.")
+        n_columns = box.shape[0]
+        self.groups = [[column] for column in range(n_columns)] if groups is None else [list(g) for g in groups]
+        named = sorted(column for group in self.groups for column in group)
+        if len(set(named)) < len(named) or not set(named) <= set(range(n_columns)):
+            raise ValueError(
+                f"groups={self.groups}: each of the {n_columns} columns of the observation belongs to one sensor at "
+                f"most, and columns are counted from 0 to {n_columns - 1}."
+            )
+        self.fill, self.key = fill, key
+        n = len(self.groups)
+        if fill == "hold":
+            # Before its first value, a sensor reads 0.
+            values: spaces.Space[Any] = spaces.Box(np.minimum(box.low, 0), np.maximum(box.high, 0), dtype=np.float32)
+            inner = spaces.Dict({**space.spaces, key: values}) if isinstance(space, spaces.Dict) else values
+            self.observation_space = _with(inner, {"age": (n,), "observed": (n,)}, self.is_dict)
+        else:
+            values = BoxWithMissing(box.low, box.high, dtype=np.float32)
+            self.observation_space = (
+                spaces.Dict({**space.spaces, key: values}) if isinstance(space, spaces.Dict) else values
+            )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode, in which no sensor has had a value yet."""
+        self.held = np.zeros(_vector(self._inner_space).shape, np.float32)
+        self.age = np.zeros(len(self.groups), np.float32)
+        self.n_observed = 0
+        return super().reset(seed=seed, options=options)
+
+    @property
+    def _inner_space(self) -> Any:
+        space = self.env.observation_space
+        return space.spaces[self.key] if isinstance(space, spaces.Dict) else space
+
+    @abstractmethod
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """Return which sensors have a value now; called once per observation, ``n_observed`` counts them."""
+
+    def observation(self, observation: Any) -> Any:
+        """Return the observation without the values of the sensors that have none."""
+        values = np.asarray(observation[self.key] if self.is_dict else observation, np.float32).copy()
+        observed = self.observed()
+        self.n_observed += 1
+        for group, has_value in zip(self.groups, observed, strict=True):
+            if not has_value:
+                values[group] = np.nan if self.fill == "nan" else self.held[group]
+        if self.fill == "nan":
+            return {**observation, self.key: values} if self.is_dict else values
+        self.held = values.copy()
+        self.age = np.where(observed, 0, self.age + 1).astype(np.float32)
+        inner = {**observation, self.key: values} if self.is_dict else values
+        return _join(inner, {"age": self.age, "observed": observed.astype(np.float32)}, self.is_dict)
+
+
+class SensorDropout(MissingValues):
+    """Sensors that fail at random, for one observation or for bursts of them.
+
+    :param env: see :class:`MissingValues`
+    :param probability: that a sensor has no value, in the long run
+    :param burst: mean length of a failure, in observations; None: whether a sensor fails is independent of the past
+    :param groups: see :class:`MissingValues`
+    :param fill: see :class:`MissingValues`
+    :param key: see :class:`MissingValues`
+    :raises ValueError: for a probability outside [0, 1), or a burst too short for so many failures
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        probability: float = 0.5,
+        burst: float | None = None,
+        groups: Sequence[Sequence[int]] | None = None,
+        fill: str = "nan",
+        key: str = "observation",
+    ) -> None:
+        super().__init__(env, groups, fill, key, probability=probability, burst=burst)
+        if not 0 <= probability < 1:
+            raise ValueError(f"probability={probability}: it must be at least 0 and below 1.")
+        # Failures independent of each other last 1 / (1 - probability) observations.
+        self.burst = 1 / (1 - probability) if burst is None else burst
+        self.begins = probability / ((1 - probability) * self.burst)
+        if self.burst < 1 or self.begins > 1:
+            raise ValueError(
+                f"burst={burst} with probability={probability}: a failure lasts at least one observation, and here at "
+                f"least {max(1.0, probability / (1 - probability)):.3g} on average."
+            )
+        self.probability = probability
+        self.failed = np.zeros(len(self.groups), bool)
+
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """Return which sensors have a value now: a Markov chain for each."""
+        draw = self.np_random.random(len(self.groups))
+        if self.n_observed == 0:
+            self.failed = draw < self.probability
+        else:
+            self.failed = np.where(self.failed, draw >= 1 / self.burst, draw < self.begins)
+        return ~self.failed
+
+
+class AsynchronousSensors(MissingValues):
+    """Sensors that have a value only at every so many observations, each at its own.
+
+    :param env: see :class:`MissingValues`
+    :param periods: of each sensor, in observations
+    :param offsets: of each sensor's first value, in observations; None: all begin with the episode
+    :param groups: see :class:`MissingValues`
+    :param fill: see :class:`MissingValues`
+    :param key: see :class:`MissingValues`
+    :raises ValueError: if periods and offsets are not one for each sensor, or a period is below 1
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        periods: Sequence[int],
+        offsets: Sequence[int] | None = None,
+        groups: Sequence[Sequence[int]] | None = None,
+        fill: str = "nan",
+        key: str = "observation",
+    ) -> None:
+        super().__init__(env, groups, fill, key, periods=periods, offsets=offsets)
+        self.periods = np.array(periods)
+        self.offsets = np.zeros_like(self.periods) if offsets is None else np.array(offsets)
+        if {self.periods.shape, self.offsets.shape} != {(len(self.groups),)} or self.periods.min() < 1:
+            raise ValueError(
+                f"periods={periods}, offsets={offsets}: one of at least 1, and one offset, for each of the "
+                f"{len(self.groups)} sensors {self.groups}."
+            )
+
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """Return which sensors have a value now."""
+        since: npt.NDArray[np.int64] = self.n_observed - self.offsets
+        due: npt.NDArray[np.bool_] = (since >= 0) & (since % self.periods == 0)
+        return due
+
+
+class NoisyObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Adds normal noise to an observation.
+
+    :param env: an environment with a Box observation of one dimension
+    :param std: standard deviation, one for all columns or one for each
+    :raises TypeError: if the observation is no Box of one dimension
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], std: float | Sequence[float]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, std=std)
+        super().__init__(env)
+        shape = _vector(env.observation_space).shape
+        self.std = np.broadcast_to(np.asarray(std, np.float32), shape)
+        self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float32)
+
+    def observation(self, observation: Any) -> Floats:
+        """Return the observation with noise."""
+        noise = self.np_random.normal(size=self.std.shape) * self.std
+        return np.asarray(observation + noise, np.float32)
+
+
+class BoxWithMissing(spaces.Box):
+    """A Box whose values may be NaN: not observed."""
+
+    def contains(self, x: Any) -> bool:
+        """Return whether all that is observed lies in the Box."""
+        return super().contains(np.where(np.isnan(x), np.clip(0, self.low, self.high), x).astype(self.dtype))
+
+
+def _vector(space: spaces.Space[Any] | None) -> spaces.Box:
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise TypeError(f"Expected a Box observation of one dimension (or a Dict with one), but got {space}.")
+    return space
+
+
+def _with(space: spaces.Space[Any], added: dict[str, tuple[int, ...]], as_dict: bool) -> spaces.Space[Any]:
+    """Return the space of :func:`_join`, with Boxes of values from 0 added."""
+    if not as_dict:
+        box = _vector(space)
+        n = sum(shape[0] for shape in added.values())
+        low, high = np.append(box.low, np.zeros(n)), np.append(box.high, np.full(n, np.inf))
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32))
+    subspaces: dict[str, spaces.Space[Any]] = (
+        dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": _vector(space)}
+    )
+    for name, shape in added.items():
+        if name in subspaces:
+            raise ValueError(f"The observation has a key {name!r} already.")
+        subspaces[name] = spaces.Box(0.0, np.inf, shape, np.float32)
+    return spaces.Dict(subspaces)
+
+
+def _join(observation: Any, added: dict[str, Floats], as_dict: bool) -> Any:
+    """Return an observation with more keys of a Dict, or more columns of a Box."""
+    if not as_dict:
+        return np.concatenate((np.asarray(observation, np.float32), *added.values()))
+    return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}

@@ -1,0 +1,212 @@
+"""Irregular, missing, asynchronous and noisy observations: what the wrappers do to an environment that counts."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sb3_ncde.sensors import AsynchronousSensors, BoxWithMissing, IrregularSampling, NoisyObservation, SensorDropout
+
+
+class Counter(gym.Env[Any, Any]):
+    """Observes (t, -t) from t = 1 on; each step is worth 1 and the episode is truncated after 20."""
+
+    observation_space: Any = spaces.Box(-100.0, 100.0, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def _observe(self) -> Any:
+        return np.array([self.t, -self.t], np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 1
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return self._observe(), 1.0, False, self.t > 20, {}
+
+
+class DictCounter(Counter):
+    observation_space = spaces.Dict(observation=Counter.observation_space, flag=spaces.Discrete(2))
+
+    def _observe(self) -> Any:
+        return {"observation": super()._observe(), "flag": 1}
+
+
+def episode(env: gym.Env[Any, Any], seed: int = 0) -> tuple[list[Any], list[float]]:
+    """All observations of an episode, and its rewards."""
+    observation, _ = env.reset(seed=seed)
+    observations, rewards, done = [observation], [], False
+    while not done:
+        assert env.observation_space.contains(observation)
+        observation, reward, terminated, truncated, _ = env.step(0)
+        done = terminated or truncated
+        observations.append(observation)
+        rewards.append(float(reward))
+    return observations, rewards
+
+
+KWARGS: list[dict[str, Any]] = [
+    {"low": 1, "high": 5},
+    {"low": 2, "high": 6, "distribution": "exponential"},
+    {"values": [1, 1, 4]},
+    {"per_episode": True},
+    {"low": 3, "high": 3},
+]
+
+
+@pytest.mark.parametrize("kwargs", KWARGS, ids=str)
+@pytest.mark.parametrize("inner", [Counter, DictCounter])
+def test_irregular_sampling_holds_actions_and_tells_the_time(kwargs: dict[str, Any], inner: type[Counter]) -> None:
+    for seed in range(20):
+        observations, rewards = episode(IrregularSampling(inner(), dt=0.5, **kwargs), seed)
+        elapsed = [float(observation["time"][0]) for observation in observations]
+        assert elapsed[0] == 0
+        assert np.array_equal(np.diff([o["observation"][0] for o in observations]), np.array(elapsed[1:]) / 0.5)
+        assert rewards == [time / 0.5 for time in elapsed[1:]]
+        assert sum(rewards) == 20  # the time limit is one of physical time
+        held = rewards[:-1]  # the last may be cut
+        low, high = (min(kwargs["values"]), 4) if "values" in kwargs else (kwargs.get("low", 1), kwargs.get("high", 5))
+        assert all(low <= steps <= high for steps in held)
+        assert not kwargs.get("per_episode") or len(set(held)) <= 1
+
+
+def test_the_distributions_are_what_they_are_called() -> None:
+    env = IrregularSampling(Counter(), low=1, high=50, distribution="exponential")
+    env.reset(seed=1)
+    drawn = np.array([env._draw() for _ in range(4000)])
+    mean = 25.5
+    for k in (5, 20, 40):
+        assert np.mean(drawn > k) == pytest.approx(np.exp(-k / mean), abs=0.03)
+    env = IrregularSampling(Counter())
+    env.reset(seed=1)
+    counts = np.bincount([env._draw() for _ in range(5000)], minlength=6)
+    assert counts[0] == 0
+    assert np.allclose(counts[1:], 1000, atol=120)
+
+
+def test_time_as_a_column() -> None:
+    env = IrregularSampling(Counter(), time_key=None, dt=0.1)
+    assert env.observation_space.shape == (3,)
+    observations, rewards = episode(env)
+    assert np.allclose([o[2] for o in observations[1:]], 0.1 * np.array(rewards))
+
+
+@given(
+    seed=st.integers(0, 1000), fill=st.sampled_from(["nan", "hold"]), inner=st.sampled_from([Counter, DictCounter]),
+    kind=st.sampled_from(["dropout", "bursts", "asynchronous"]), grouped=st.booleans(),
+)  # fmt: skip
+def test_missing_values_are_those_of_a_plain_loop(
+    seed: int, fill: str, inner: type[Counter], kind: str, grouped: bool
+) -> None:
+    groups = [[1, 0]] if grouped else [[0], [1]]
+    kwargs: dict[str, Any] = {"groups": groups, "fill": fill}
+    env: Any
+    if kind == "asynchronous":
+        periods, offsets = ([3], [1]) if grouped else ([1, 4], [0, 2])
+        env = AsynchronousSensors(inner(), periods, offsets, **kwargs)
+    else:
+        env = SensorDropout(inner(), 0.6, burst=4.0 if kind == "bursts" else None, **kwargs)
+    observations, _ = episode(env, seed)
+    last, age = np.zeros(2, np.float32), np.zeros(len(groups))
+    for t, observation in enumerate(observations):
+        assert inner is Counter or observation["flag"] == 1
+        values = observation["observation"] if inner is DictCounter else observation[:2]
+        truth = np.array([t + 1, -t - 1], np.float32)
+        for sensor, group in enumerate(groups):
+            if fill == "nan":
+                has_value = not np.isnan(values[group[0]])
+                assert np.array_equal(values[group], truth[group] if has_value else np.full(len(group), np.nan), True)
+            else:
+                extra = (
+                    np.concatenate((observation["age"], observation["observed"]))
+                    if inner is DictCounter
+                    else observation[2:]
+                )
+                has_value = extra[len(groups) + sensor] == 1
+                last[group] = truth[group] if has_value else last[group]
+                age[sensor] = 0 if has_value else age[sensor] + 1
+                assert extra[sensor] == age[sensor]
+                assert np.array_equal(values[group], last[group])
+            if kind == "asynchronous":
+                assert has_value == (t >= offsets[sensor] and (t - offsets[sensor]) % periods[sensor] == 0)
+
+
+@pytest.mark.parametrize(("probability", "burst"), [(0.5, None), (0.2, 5.0), (0.0, None)])
+def test_failures_are_as_frequent_and_as_long_as_asked(probability: float, burst: float | None) -> None:
+    env = SensorDropout(Counter(), probability, burst)
+    env.reset(seed=3)
+    failed = np.array([~env.observed() for env.n_observed in range(20_000)])
+    assert failed.mean() == pytest.approx(probability, abs=0.03)
+    begins = (failed[1:] & ~failed[:-1]).sum()
+    if probability:
+        assert failed.sum() / begins == pytest.approx(burst or 1 / (1 - probability), rel=0.1)
+        both = (failed[:, 0] & failed[:, 1]).mean()
+        assert both == pytest.approx(probability**2, abs=0.03)  # each sensor by itself
+
+
+def test_noise_is_normal_and_of_the_given_size() -> None:
+    env = NoisyObservation(Counter(), [0.0, 2.0])
+    errors = np.array([env.reset(seed=seed)[0] - [1, -1] for seed in range(2000)])
+    assert not errors[:, 0].any()
+    assert errors[:, 1].std() == pytest.approx(2.0, rel=0.1)
+
+
+WRAPPED: dict[str, Any] = {
+    "irregular": lambda env: IrregularSampling(env),
+    "column": lambda env: IrregularSampling(env, time_key=None),
+    "dropout": lambda env: SensorDropout(env),
+    "hold": lambda env: SensorDropout(env, fill="hold"),
+    "asynchronous": lambda env: AsynchronousSensors(env, [1, 2]),
+    "noise": lambda env: NoisyObservation(env, 0.1),
+    "stacked": lambda env: SensorDropout(IrregularSampling(NoisyObservation(env, 0.1)), fill="hold"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*recommend using a symmetric", "ignore:.*not within the observation space")
+@pytest.mark.filterwarnings("ignore:.*infinity. This is probably too", "ignore:.*different from the unwrapped version")
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrappers_stack_repeat_and_pass_the_checker(name: str) -> None:
+    wrap = WRAPPED[name]
+    first, again = (episode(wrap(Counter()), seed=5) for _ in range(2))
+    for one, other in zip(first[0], again[0], strict=True):
+        for values, same in zip(*(list(o.values()) if isinstance(o, dict) else [o] for o in (one, other)), strict=True):
+            assert np.array_equal(values, same, equal_nan=True)
+    if name not in ("dropout", "asynchronous"):  # the checker has no notion of NaN
+        check_env(wrap(Counter()), skip_render_check=True)
+
+
+def test_a_box_with_missing_values() -> None:
+    box = BoxWithMissing(1.0, 2.0, (2,), np.float32)
+    assert box.contains(np.array([np.nan, 1.5], np.float32))
+    assert not box.contains(np.array([np.nan, 3.0], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: IrregularSampling(Counter(), low=0), ValueError, "at least one step"),
+        (lambda: IrregularSampling(Counter(), low=3, high=2), ValueError, "low is not above high"),
+        (lambda: IrregularSampling(Counter(), values=[]), ValueError, "at least one step"),
+        (lambda: IrregularSampling(Counter(), distribution="normal"), ValueError, "not one of uniform, exponential"),
+        (lambda: IrregularSampling(DictCounter(), time_key="flag"), ValueError, "has a key 'flag' already"),
+        (lambda: IrregularSampling(DictCounter(), time_key=None), TypeError, "Expected a Box observation"),
+        (lambda: SensorDropout(Counter(), 1.0), ValueError, "at least 0 and below 1"),
+        (lambda: SensorDropout(Counter(), 0.9, burst=1.0), ValueError, "at least 9 on average"),
+        (lambda: SensorDropout(Counter(), fill="zero"), ValueError, "not one of nan, hold"),
+        (lambda: SensorDropout(Counter(), groups=[[0], [0, 1]]), ValueError, "one sensor at most"),
+        (lambda: SensorDropout(Counter(), groups=[[2]]), ValueError, "counted from 0 to 1"),
+        (lambda: SensorDropout(DictCounter(), key="flag"), TypeError, "Expected a Box observation"),
+        (lambda: AsynchronousSensors(Counter(), [1]), ValueError, "each of the 2 sensors"),
+        (lambda: AsynchronousSensors(Counter(), [1, 0]), ValueError, "one of at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
