@@ -51,6 +51,7 @@ class NCDEArguments:
     atol: float = 1e-6
     adjoint: bool = False
     interpolation: str = "linear"
+    missing_values: bool = False
     time_channel: bool = True
     scale_increments: bool = True
     rates: bool = True
@@ -76,7 +77,7 @@ class NCDEArguments:
             _check_integer(name, getattr(self, name), minimum=1, optional=True)
         for name in ("value_depth", "action_depth"):
             _check_integer(name, getattr(self, name), minimum=0, optional=True)
-        for name in ("rates", "path_in_field", "skip", "adjoint", "time_channel", "scale_increments"):
+        for name in ("rates", "path_in_field", "skip", "adjoint", "time_channel", "scale_increments", "missing_values"):
             _check_type(name, getattr(self, name), bool, "true or false")
         _check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
         _check_type("time_key", self.time_key, str | int | None, "a key of a Dict or a column of a Box observation")
@@ -152,6 +153,7 @@ class NCDEArguments:
             features_dim,
             unit=self.dt if observed else 1.0,
             timestamps=observed and self.time_kind == "timestamp",
+            missing_values=self.missing_values,
         )
         accepted = inspect.signature(NeuralCDE).parameters
         sizes = {name: value for name, value in asdict(self).items() if name in accepted}

@@ -48,18 +48,26 @@ def check_finite(
     :param observation: as the environment gave it
     :param features: features and time that were made of it, (N, D + 1)
     """
-    if bool(th.isfinite(features).all()):
+    allowed = th.isfinite(features)
+    if history.missing_values:
+        allowed = allowed | th.isnan(features)
+        allowed[:, -1] = th.isfinite(features[:, -1])  # the time
+    if bool(allowed.all()):
         return
     for name, values in observation.items() if isinstance(observation, dict) else [("", observation)]:
-        if not values.is_floating_point() or bool(th.isfinite(values).all()):
+        wrong = ~th.isfinite(values)
+        if history.missing_values:
+            wrong = th.isinf(values) if th.isinf(values).any() else wrong
+        if not values.is_floating_point() or not bool(wrong.any()):
             continue
-        env, *index = (~th.isfinite(values)).nonzero()[0].tolist()
+        env, *index = wrong.nonzero()[0].tolist()
         value = values[env][tuple(index)].item()
         raise ValueError(
             f"{_where(env, episode_starts, history, state)}: the observation{name and f' {name!r}'} is {value} "
-            f"at index {index}. Observations must be finite; where a sensor has no value, hold its last one."
+            f"at index {index}. Observations must be finite; where NaN means that a sensor has no value, pass "
+            "missing_values=True."
         )
-    env = int((~th.isfinite(features)).any(dim=1).nonzero()[0])
+    env = int((~allowed).any(dim=1).nonzero()[0])
     raise ValueError(
         f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not; the "
         "features extractor overflows or its weights have diverged (a lower learning rate may help)."

@@ -34,9 +34,9 @@ class NeuralCDE(nn.Module):
 
     The letters of all shapes in this package: N sequences (environments at rollout, sequences in a minibatch),
     T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
-    B windows in one solve, D features of one observation, K controls (the features or their projection), V values
-    of the path (K, or 2K with rates), C = 1 + V channels of the path (V where
-    time is none), Z latent size.
+    B windows in one solve, D features of one observation (in a history with missing values twice as many: what is held,
+    and how often it has been observed), K controls (the features or their projection), V values and C channels of the
+    path (see :class:`sb3_ncde.path.ControlPath`), Z latent size.
 
     :param history: layout of the state
     :param latent_size: Z
@@ -108,10 +108,12 @@ class NeuralCDE(nn.Module):
 
         self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
-        values_dim = 2 * self.control_dim if rates else self.control_dim
-        self.increment_scale = IncrementScale(values_dim)
+        scaled_dim = 2 * self.control_dim if rates else self.control_dim
+        self.increment_scale = IncrementScale(scaled_dim)
+        counts_dim = features_dim if history.missing_values else 0
+        values_dim = scaled_dim + counts_dim
         self.initial = nn.Sequential(
-            *create_mlp(self.control_dim, latent_size, [initial_width] * initial_depth, activation_fn=nn.ReLU)
+            *create_mlp(self.control_dim + counts_dim, latent_size, [initial_width] * initial_depth)
         )
         self.field = VectorField(
             latent_size, int(time_channel) + values_dim, field_width, field_depth, values_dim if path_in_field else 0
@@ -126,7 +128,7 @@ class NeuralCDE(nn.Module):
     @property
     def _carries(self) -> bool:
         """Whether :meth:`step` goes on from the solutions of the step before."""
-        by_intervals = self.solver in SOLVERS and self.interpolation != "hermite"
+        by_intervals = self.solver in SOLVERS and self.interpolation != "hermite" and not self.history.missing_values
         return by_intervals and self.history.n_open <= MAX_CARRIED
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
@@ -209,14 +211,25 @@ class NeuralCDE(nn.Module):
 
     def _begin(self, features: th.Tensor) -> th.Tensor:
         """Return z at the first observation of a window, (B, D) -> (B, Z)."""
-        z: th.Tensor = self.initial(self._control(features))
+        held, counts = self._held_and_counts(features)
+        start = self._control(held)
+        # A value that is held and 0 is not one that has never been observed.
+        z: th.Tensor = self.initial(start if counts is None else th.cat((start, counts.clamp(max=1.0)), dim=-1))
         return z
+
+    def _held_and_counts(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+        """Return the features, (..., D), and where values may be missing the counts of their observations."""
+        if not self.history.missing_values:
+            return features, None
+        held, counts = features.chunk(2, dim=-1)
+        return held, counts
 
     def _path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
         first_rate = None if before is None else before[:, self.control_dim :]
         scale = self.increment_scale.scale
         time_scale = self.time_scale if self.time_channel else None
-        return control_path(self._control(features), elapsed, scale, self.rates, time_scale, first_rate)
+        held, counts = self._held_and_counts(features)
+        return control_path(self._control(held), elapsed, scale, self.rates, time_scale, first_rate, counts)
 
     def train(self, mode: bool = True) -> "NeuralCDE":
         """Choose between learning and acting; before an update, take in the changes of the rollout."""
@@ -238,9 +251,13 @@ class NeuralCDE(nn.Module):
         before, newest = th.cat(self._observed).unbind(1)  # (rows, D + 1)
         self._observed.clear()
         timed = newest[:, -1] > 0  # not so at the first observation of an episode
+        before, newest = before[timed], newest[timed]
+        (held_before, counts_before), (held, counts) = map(self._held_and_counts, (before[:, :-1], newest[:, :-1]))
         with th.no_grad():
-            change = self._control(newest[timed, :-1]) - self._control(before[timed, :-1])
-            slope = backward_slope(change, newest[timed, -1:])
+            change = self._control(held) - self._control(held_before)
+            if counts is not None and counts_before is not None and self.control is None:
+                change = change.masked_fill(counts == counts_before, th.nan)  # not observed, so no change
+            slope = backward_slope(change, newest[:, -1:])
             self.increment_scale.observe(th.cat((change, slope), dim=1) if self.rates else change)
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
@@ -275,7 +292,8 @@ class NeuralCDE(nn.Module):
         if not self.skip:
             return z
         elapsed = newest[:, -1:] * self.time_scale
-        return th.cat((z, newest[:, :-1], elapsed, values[:, self.control_dim :]), dim=1)
+        held, _ = self._held_and_counts(newest[:, :-1])
+        return th.cat((z, held, elapsed, values[:, self.control_dim :]), dim=1)
 
 
 class Carried(NamedTuple):

@@ -25,7 +25,8 @@ _COUNTED = 2**20
 class Sequences(NamedTuple):
     """N histories, each followed by T new observations.
 
-    :param line: H slots, then T new observations, each (features, elapsed nominal steps), (N, H + T, D + 1)
+    :param line: H slots, then T new observations, each (features, elapsed nominal steps), (N, H + T, D + 1), where D is
+        twice as much with missing values: what is held, then how often it has been observed
     :param seen: observations of the episode up to each step, (N, T)
     :param points: observations in the window of each step, (N, T)
     """
@@ -57,22 +58,34 @@ class ObservationHistory:
     environment: the number of observations since the episode began (0: empty), the time of the newest, and H
     slots of (features, elapsed nominal steps), the newest observation in the last slot, unused slots zero.
 
+    With missing values, a feature that is NaN has not been observed: the history holds its last value of the episode (0
+    before the first), and counts, for each feature, how often it has been observed (Kidger et al. 2020, section 3.3).
+
     :param history_length: H, observations in a full window
     :param hop_length: S, observations that a full window drops at once
     :param features_dim: D, size of one observation
     :param unit: length of a nominal step, in the unit of the time that is passed in
     :param timestamps: whether times are timestamps; otherwise they are times since the observation before
+    :param missing_values: whether features may be NaN
     """
 
     def __init__(
-        self, history_length: int, hop_length: int, features_dim: int, unit: float = 1.0, timestamps: bool = False
+        self,
+        history_length: int,
+        hop_length: int,
+        features_dim: int,
+        unit: float = 1.0,
+        timestamps: bool = False,
+        missing_values: bool = False,
     ) -> None:
         self.history_length = history_length
         self.hop_length = hop_length
         self.features_dim = features_dim
         self.unit = unit
         self.timestamps = timestamps
-        self._packed_size = 2 + history_length * (features_dim + 1)
+        self.missing_values = missing_values
+        self._slot_size = features_dim * (2 if missing_values else 1) + 1
+        self._packed_size = 2 + history_length * self._slot_size
 
     @property
     def n_open(self) -> int:
@@ -87,7 +100,7 @@ class ObservationHistory:
     def unpack(self, state: State) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Return the count (N,), the time of the newest observation (N,) and the slots (N, H, D + 1) of a state."""
         packed = th.cat(state, dim=-1)[0]  # 2 x (1, N, size) -> (N, 2 * size)
-        slots = packed[:, 2 : self._packed_size].view(-1, self.history_length, self.features_dim + 1)
+        slots = packed[:, 2 : self._packed_size].view(-1, self.history_length, self._slot_size)
         return packed[:, 0], packed[:, 1], slots
 
     def points(self, seen: Integers) -> Integers:
@@ -114,6 +127,8 @@ class ObservationHistory:
             timestamp = th.zeros_like(last_time)
         # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
         elapsed = (time * self._like(seen > 1, time) / self.unit).clamp_(min=0.0)
+        if self.missing_values:
+            features = self._hold(features, slots[:, -1, :-1], seen)
         line = th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
 
         n_seq, n_steps = time.shape
@@ -125,6 +140,26 @@ class ObservationHistory:
         packed[:, 2 : self._packed_size] = kept.view(n_seq, -1)
         first, second = packed.unsqueeze(0).chunk(2, dim=-1)
         return Sequences(line, seen, points), (first.contiguous(), second.contiguous())
+
+    def _hold(self, features: th.Tensor, before: th.Tensor, seen: Integers) -> th.Tensor:
+        """Return, of each feature at each step, the last value of the episode and how often it has been observed.
+
+        :param features: NaN where not observed, (N, T, D)
+        :param before: the same of the newest observation before, (N, 2 D)
+        :param seen: observations of the episode up to each step, (N, T)
+        """
+        steps = np.arange(features.shape[1])
+        began = steps - seen + 1  # step at which the episode of each step began; below 0: before these
+        since = self._index(began, features).unsqueeze(-1)  # (N, T, 1)
+        observed = ~th.isnan(features)
+        latest = th.where(observed, self._index(steps, features).view(-1, 1), -1).cummax(dim=1).values
+        held, count = before.unsqueeze(1).chunk(2, dim=-1)  # (N, 1, D) each
+        carried = since < 0
+        value = features.nan_to_num(nan=0.0).gather(1, latest.clamp(min=0))
+        value = th.where(latest >= since.clamp(min=0), value, th.where(carried, held, 0.0))
+        total = observed.to(features.dtype).cumsum(dim=1)
+        of_earlier = total.gather(1, (since - 1).clamp(min=0).expand_as(total)) * (since > 0)
+        return th.cat((value, total - of_earlier + th.where(carried, count, 0.0)), dim=-1)
 
     def windows(self, sequences: Sequences) -> Windows:
         """Cut sequences into windows, one for all steps in a row that share their oldest observation."""

@@ -50,14 +50,17 @@ class IncrementScale(nn.Module):
     def observe(self, changes: th.Tensor) -> None:
         """Take in changes and rates of rollouts, (rows, V).
 
-        :param changes: those that took time, unscaled
+        :param changes: those that took time, unscaled; NaN where a value was not observed
         """
         if len(changes) == 0:
             return
         squares = changes.square()
         usual = th.where(self.mean_square > 0, self.mean_square, _usual(squares))
         self.count += len(changes)
-        mean = th.minimum(squares, OUTLIER**2 * usual).mean(dim=0)
+        bounded = th.minimum(squares, OUTLIER**2 * usual)  # NaN remains NaN
+        mean = bounded.mean(dim=0)
+        if bool(mean.isnan().any()):
+            mean = th.where(bounded.isnan().all(dim=0), self.mean_square, bounded.nanmean(dim=0))
         self.mean_square += (mean - self.mean_square) * (len(changes) / self.count)
 
 

@@ -12,12 +12,13 @@ A short interval divides the noise of values and timestamps by almost nothing; o
 
 
 class ControlPath(NamedTuple):
-    """The path through the observations of B windows, with K controls and V = K or 2K values.
+    """The path through the observations of B windows, with K controls.
 
     :param increments: of each channel over each interval, (H-1, B, C); the channels are time (if it is one), the
-        controls (scaled) and, with rates, their rates
-    :param values: of the controls (not scaled) and, with rates, their rates at the knots, (H, B, V); time is not among
-        them, so that nothing depends on when the episode began
+        controls (scaled), with rates their rates, and with missing values the count of each feature
+    :param values: of the controls (not scaled), with rates their rates, and with missing values the age of each
+        feature (nominal steps since it was observed) at the knots, (H, B, V); time is not among them, so that nothing
+        depends on when the episode began
     """
 
     increments: th.Tensor
@@ -31,6 +32,7 @@ def control_path(
     rates: bool,
     time_scale: float | None = 1.0,
     first_rate: th.Tensor | None = None,
+    counts: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
@@ -45,19 +47,44 @@ def control_path(
     :param rates: whether the rates are channels of the path
     :param time_scale: what a nominal step counts in the channel of time; None: time is no channel
     :param first_rate: at the first knot, (B, K), where the path continues an earlier one; None: 0
+    :param counts: how often each feature had been observed, (H, B, D), where values may be missing. The rate of a
+        feature is then its change since it was observed before, over the time since, and holds until it is observed
+        again; the first knot counts as observed
     """
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
-    increments = [change * scale[:size]]
+    increments, values = [change * scale[:size]], [controls]
     if time_scale is not None:
         increments.insert(0, step * time_scale)
-    if not rates:
-        return ControlPath(th.cat(increments, dim=-1), controls)
-    first = th.zeros_like(controls[0]) if first_rate is None else first_rate
-    slopes = _held(th.cat((first.unsqueeze(0), backward_slope(change, step) * scale[size:])), step)
-    # (H-1, B, C) and (H, B, 2K)
-    return ControlPath(th.cat((*increments, slopes.diff(dim=0)), dim=-1), th.cat((controls, slopes), dim=-1))
+    taken, ages = step, None
+    if counts is not None:
+        ages = _ages(counts, step)
+        # A projection mixes features that were observed at different times: its rates are those of what is held.
+        if ages.shape[-1] == size:
+            taken = th.where(counts.diff(dim=0) > 0, step + ages[:-1], 0.0)
+    if rates:
+        first = th.zeros_like(controls[0]) if first_rate is None else first_rate
+        slopes = _held(th.cat((first.unsqueeze(0), backward_slope(change, taken) * scale[size:])), taken)
+        increments.append(slopes.diff(dim=0))
+        values.append(slopes)
+    if counts is not None and ages is not None:
+        increments.append(counts.diff(dim=0))
+        values.append(ages)
+    return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1))  # (H-1, B, C) and (H, B, V)
+
+
+def _ages(counts: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return the nominal steps since each feature was observed, or since the first knot, (H, B, D).
+
+    :param counts: how often each feature had been observed, (H, B, D)
+    :param step: nominal steps of each interval, (H-1, B, 1)
+    """
+    time = th.cat((th.zeros_like(counts[:1, :, :1]), step.cumsum(dim=0)))  # (H, B, 1)
+    knots = th.arange(1, len(time), device=step.device).view(-1, 1, 1)
+    latest = th.where(counts.diff(dim=0) > 0, knots, 0).cummax(dim=0).values  # (H-1, B, D)
+    latest = th.cat((th.zeros_like(latest[:1]) if len(latest) else latest.new_zeros(counts.shape), latest))
+    return time - time.expand_as(counts).gather(0, latest)
 
 
 def backward_slope(change: th.Tensor, step: th.Tensor) -> th.Tensor:
@@ -69,7 +96,7 @@ def _held(slopes: th.Tensor, step: th.Tensor) -> th.Tensor:
     """Return the slope of the newest interval that took time, at every knot, (H, B, K); before any, the first.
 
     :param slopes: the first one, then that of each interval, (H, B, K)
-    :param step: of each interval, (H-1, B, 1)
+    :param step: that each took, (H-1, B, 1), or of each slope its own, (H-1, B, K)
     """
     timed = step > 0
     if bool(timed.all()):

@@ -53,6 +53,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         path; without, what every step adds to the channel of time
     :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
     :param time_kind: "elapsed" (since the previous observation) or "timestamp" (within the episode)
+    :param missing_values: whether NaN in an observation means that the value was not observed: its last one is held,
+        and how often it has been observed is a channel of the path. The features extractor must let NaN pass, as
+        SB3's for vectors and Dicts of vectors do
     :param solver: euler, midpoint, heun or rk4; or an adaptive one of torchdiffeq: dopri5, dopri8, bosh3, fehlberg2,
         adaptive_heun
     :param solver_steps: steps of a fixed solver from one observation to the next
