@@ -2,7 +2,7 @@
 
 Registered are, for CartPole, Pendulum, Acrobot and MountainCarContinuous, ``sb3_ncde/<Task>NoVel-v1``, which shows
 positions only; ``sb3_ncde/Irregular<Task>NoVel-v1``, which is observed after 1 to 5 steps of physics and tells how long
-that took; and ``sb3_ncde/SensorLoss<Task>NoVel-v1``, half of whose values are missing. All take the arguments of
+that took; and ``sb3_ncde/SensorLoss<Task>NoVel-v1``, half of whose values are missing (NaN). All take the arguments of
 :func:`make`.
 """
 
@@ -81,7 +81,7 @@ def make(
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "Irregular": {"sampling": {"low": 1, "high": 5}},
-    "SensorLoss": {"dropout": {"probability": 0.5, "fill": "hold"}},
+    "SensorLoss": {"dropout": {"probability": 0.5}},
 }
 for _task in TASKS:
     for _variant, _kwargs in VARIANTS.items():

@@ -25,8 +25,12 @@ import sb3_ncde  # noqa: F401  (registers policies and environments)
 from sb3_ncde.hyperparams import hyperparams
 
 DEFAULT_ENV = "sb3_ncde/CartPoleNoVel-v1"
-SETTINGS = {env_id: settings for env_id, settings in hyperparams.items() if env_id in gym.registry}
-"""By environment; without those that only the RL Zoo registers."""
+SETTINGS = {
+    env_id: settings
+    for env_id, settings in hyperparams.items()
+    if env_id in gym.registry and "policy_kwargs" not in settings
+}
+"""By environment; without those that only the RL Zoo registers, or that need more than the defaults of the policy."""
 EVALUATION_SEED = 10_000
 
 

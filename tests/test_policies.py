@@ -59,7 +59,13 @@ NON_DEFAULT: dict[str, Any] = {
     "action_width": 8,
     "action_depth": 0,
 }
-OTHERS: dict[str, Any] = {"solver": "dopri5", "adjoint": True, "time_channel": False, "action_mask_key": "action_mask"}
+OTHERS: dict[str, Any] = {
+    "solver": "dopri5",
+    "adjoint": True,
+    "time_channel": False,
+    "action_mask_key": "action_mask",
+    "missing_values": True,
+}
 """The arguments that go with none of those."""
 
 
