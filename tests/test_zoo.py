@@ -124,7 +124,7 @@ def test_settings_are_for_registered_environments() -> None:
     import rl_zoo3.import_envs  # noqa: F401
 
     for env_id, settings in hyperparams.items():
-        assert settings["policy"] == "sb3_ncde.NCDEPolicy"
+        assert settings["policy"].startswith("sb3_ncde.")
         if env_id != "default":
             gym.spec(env_id)
 
