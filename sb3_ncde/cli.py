@@ -116,7 +116,7 @@ COMMANDS = {
         (
             *_COMMON,
             ("-f", "--log-folder", "logs"),
-            ("--max-total-trials", "100"),
+            ("--n-trials", "--max-total-trials", "100"),
             ("--n-evaluations", "4"),
             ("--eval-episodes", "20"),
             ("--heartbeat", "30"),

@@ -150,7 +150,8 @@ def test_ctrl_c_leaves_an_agent_that_loads(tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     output = interrupt(f"tune --env {ENV} -n 100000 --max-total-trials 1", "'training': False", tmp_path)
     assert "The same command goes on with the study." in output
-    options = f"tune --env {ENV} -n 100 --max-total-trials 1 --eval-episodes 1 -params n_envs:1"
+    options = f"tune --env {ENV} -n 100 --n-trials 1 --eval-episodes 1 -params n_envs:1"
+    assert "start the same command several times" in run("sb3_ncde.cli", f"{options} --n-jobs 2", tmp_path, fails=True)
     assert "the best of 1 of study" in run("sb3_ncde.cli", options, tmp_path)
 
 

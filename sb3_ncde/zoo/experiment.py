@@ -102,7 +102,16 @@ class NCDEExperimentManager(ExperimentManager):
         return normalized
 
     def hyperparameters_optimization(self) -> None:
-        """Take part in a study until it has its trials, then print and write its best one as a YAML entry."""
+        """Take part in a study until it has its trials, then print and write its best one as a YAML entry.
+
+        ``--max-total-trials`` are those of all workers, and so are ``--n-trials``, where these are given instead.
+
+        :raises ValueError: for more than one job: threads would share one sampler and PyTorch's one thread
+        """
+        if self.n_jobs != 1:
+            raise ValueError(
+                f"--n-jobs {self.n_jobs}: start the same command several times instead; workers share a study."
+            )
         storage = self._open_storage()
         study = optuna.create_study(
             study_name=self.study_name,
