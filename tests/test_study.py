@@ -105,7 +105,7 @@ def test_a_worker_killed_beside_another_one(
     url: str, storage: Any, name: str, tmp_path: Path, workers: list[subprocess.Popen[str]]
 ) -> None:
     n_trials = 3
-    workers += [start_worker(url, name, n_trials, tmp_path, steps=3000) for _ in range(2)]
+    workers += [start_worker(url, name, n_trials, tmp_path, steps=1500) for _ in range(2)]
     wait_for(lambda: sum(trial.state == TrialState.RUNNING for trial in trials(storage, name)) == 2)
     workers[1].send_signal(signal.SIGKILL)
     output = workers[0].communicate(timeout=300)[0]
