@@ -1,12 +1,11 @@
 """NeuralCDE: observation history in, features for actor and critic out."""
 
-from typing import NamedTuple
-
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_ncde.carried import Carried
 from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.increment_scale import IncrementScale
 from sb3_ncde.interpolation import Hermite, Linear, rectilinear
@@ -180,7 +179,7 @@ class NeuralCDE(nn.Module):
             serving = th.from_numpy(self.history.serving(appended)).to(z.device)
             return self._read_out(appended.line[:, -1], z[serving], values[serving]), after
 
-    def _continue(self, carried: "Carried", appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
+    def _continue(self, carried: Carried, appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
         """Carry z (N * L, Z) and values (N * L, V) over the newest interval, and begin the windows that begin."""
         # The observation before and the newest, once for each open window: (N, 2, D + 1) -> (2, N * L, D + 1)
         interval = appended.line[:, -2:].transpose(0, 1).repeat_interleave(self.history.n_open, dim=1)
@@ -294,25 +293,3 @@ class NeuralCDE(nn.Module):
         elapsed = newest[:, -1:] * self.time_scale
         held, _ = self._held_and_counts(newest[:, :-1])
         return th.cat((z, held, elapsed, values[:, self.control_dim :]), dim=1)
-
-
-class Carried(NamedTuple):
-    """The solutions of the open windows after a step, and what they were computed for.
-
-    :param state: the histories after that step
-    :param weights: copies of the parameters and of the scale of increments
-    :param z: of each open window, (N * L, Z)
-    :param values: of its path, (N * L, V)
-    """
-
-    state: State
-    weights: tuple[th.Tensor, ...]
-    z: th.Tensor
-    values: th.Tensor
-
-    def belongs_to(self, state: State, weights: tuple[th.Tensor, ...]) -> bool:
-        """Return whether these are the histories and weights that the solutions were computed for."""
-        z, other = self.z, state[0]
-        if (z.dtype, z.device) != (other.dtype, other.device):  # equal() is true of 1.0 in float32 and in float64
-            return False
-        return all(map(th.equal, self.state, state)) and all(map(th.equal, self.weights, weights))

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from sb3_ncde.observation_spaces import BoxWithMissing, Floats, join, vector_space, with_more
+
 DISTRIBUTIONS = ("uniform", "exponential")
 FILLS = ("nan", "hold")
-Floats = npt.NDArray[np.floating[Any]]
 
 
 class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -69,7 +70,7 @@ class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
             )
         self.low, self.high, self.distribution, self.values = low, high, distribution, values
         self.per_episode, self.dt, self.time_key = per_episode, dt, time_key
-        self.observation_space = _with(env.observation_space, {time_key or "time": (1,)}, time_key is not None)
+        self.observation_space = with_more(env.observation_space, {time_key or "time": (1,)}, time_key is not None)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -98,7 +99,7 @@ class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
 
     def _observe(self, observation: Any, steps: int) -> Any:
         elapsed = {self.time_key or "time": np.array([steps * self.dt], np.float32)}
-        return _join(observation, elapsed, self.time_key is not None)
+        return join(observation, elapsed, self.time_key is not None)
 
 
 class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs, ABC):
@@ -121,7 +122,7 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         super().__init__(env)
         space = env.observation_space
         self.is_dict = isinstance(space, spaces.Dict)
-        box = _vector(space.spaces.get(key) if isinstance(space, spaces.Dict) else space)
+        box = vector_space(space.spaces.get(key) if isinstance(space, spaces.Dict) else space)
         if fill not in FILLS:
             raise ValueError(f"fill={fill!r} is not one of {', '.join(FILLS)}.")
         n_columns = box.shape[0]
@@ -138,7 +139,7 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
             # Before its first value, a sensor reads 0.
             values: spaces.Space[Any] = spaces.Box(np.minimum(box.low, 0), np.maximum(box.high, 0), dtype=np.float32)
             inner = spaces.Dict({**space.spaces, key: values}) if isinstance(space, spaces.Dict) else values
-            self.observation_space = _with(inner, {"age": (n,), "observed": (n,)}, self.is_dict)
+            self.observation_space = with_more(inner, {"age": (n,), "observed": (n,)}, self.is_dict)
         else:
             values = BoxWithMissing(box.low, box.high, dtype=np.float32)
             self.observation_space = (
@@ -147,7 +148,7 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, in which no sensor has had a value yet."""
-        self.held = np.zeros(_vector(self._inner_space).shape, np.float32)
+        self.held = np.zeros(vector_space(self._inner_space).shape, np.float32)
         self.age = np.zeros(len(self.groups), np.float32)
         self.n_observed = 0
         return super().reset(seed=seed, options=options)
@@ -174,7 +175,7 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         self.held = values.copy()
         self.age = np.where(observed, 0, self.age + 1).astype(np.float32)
         inner = {**observation, self.key: values} if self.is_dict else values
-        return _join(inner, {"age": self.age, "observed": observed.astype(np.float32)}, self.is_dict)
+        return join(inner, {"age": self.age, "observed": observed.astype(np.float32)}, self.is_dict)
 
 
 class SensorDropout(MissingValues):
@@ -270,7 +271,7 @@ class NoisyObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
     def __init__(self, env: gym.Env[Any, Any], std: float | Sequence[float]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, std=std)
         super().__init__(env)
-        shape = _vector(env.observation_space).shape
+        shape = vector_space(env.observation_space).shape
         self.std = np.broadcast_to(np.asarray(std, np.float32), shape)
         self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float32)
 
@@ -278,41 +279,3 @@ class NoisyObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
         """Return the observation with noise."""
         noise = self.np_random.normal(size=self.std.shape) * self.std
         return np.asarray(observation + noise, np.float32)
-
-
-class BoxWithMissing(spaces.Box):
-    """A Box whose values may be NaN: not observed."""
-
-    def contains(self, x: Any) -> bool:
-        """Return whether all that is observed lies in the Box."""
-        return super().contains(np.where(np.isnan(x), np.clip(0, self.low, self.high), x).astype(self.dtype))
-
-
-def _vector(space: spaces.Space[Any] | None) -> spaces.Box:
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise TypeError(f"Expected a Box observation of one dimension (or a Dict with one), but got {space}.")
-    return space
-
-
-def _with(space: spaces.Space[Any], added: dict[str, tuple[int, ...]], as_dict: bool) -> spaces.Space[Any]:
-    """Return the space of :func:`_join`, with Boxes of values from 0 added."""
-    if not as_dict:
-        box = _vector(space)
-        n = sum(shape[0] for shape in added.values())
-        low, high = np.append(box.low, np.zeros(n)), np.append(box.high, np.full(n, np.inf))
-        return spaces.Box(low.astype(np.float32), high.astype(np.float32))
-    subspaces: dict[str, spaces.Space[Any]] = (
-        dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": _vector(space)}
-    )
-    for name, shape in added.items():
-        if name in subspaces:
-            raise ValueError(f"The observation has a key {name!r} already.")
-        subspaces[name] = spaces.Box(0.0, np.inf, shape, np.float32)
-    return spaces.Dict(subspaces)
-
-
-def _join(observation: Any, added: dict[str, Floats], as_dict: bool) -> Any:
-    """Return an observation with more keys of a Dict, or more columns of a Box."""
-    if not as_dict:
-        return np.concatenate((np.asarray(observation, np.float32), *added.values()))
-    return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}

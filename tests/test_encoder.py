@@ -92,7 +92,8 @@ def test_z_is_that_of_cdeint_on_each_window(
             history = ReferenceHistory(history_length, hop_length)
             for t in range(11):
                 window = history.step(sequences[i, t, :-1], sequences[i, t, -1].item(), bool(starts[i, t]))
-                th.testing.assert_close(z[i, t], reference_z(encoder, window), rtol=0, atol=1e-10)
+                # Where rates are large, rounding grows along the window.
+                th.testing.assert_close(z[i, t], reference_z(encoder, window), rtol=1e-8, atol=1e-8)
 
 
 NORMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {

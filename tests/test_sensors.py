@@ -10,7 +10,8 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_ncde.sensors import AsynchronousSensors, BoxWithMissing, IrregularSampling, NoisyObservation, SensorDropout
+from sb3_ncde.observation_spaces import BoxWithMissing
+from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SensorDropout
 
 
 class Counter(gym.Env[Any, Any]):

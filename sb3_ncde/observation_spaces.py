@@ -1,0 +1,48 @@
+"""Spaces of observations that sensors add to, or leave values out of."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+class BoxWithMissing(spaces.Box):
+    """A Box whose values may be NaN: not observed."""
+
+    def contains(self, x: Any) -> bool:
+        """Return whether all that is observed lies in the Box."""
+        return super().contains(np.where(np.isnan(x), np.clip(0, self.low, self.high), x).astype(self.dtype))
+
+
+def vector_space(space: spaces.Space[Any] | None) -> spaces.Box:
+    """Return the space if it is a Box of one dimension, and raise TypeError if it is not."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise TypeError(f"Expected a Box observation of one dimension (or a Dict with one), but got {space}.")
+    return space
+
+
+def with_more(space: spaces.Space[Any], added: dict[str, tuple[int, ...]], as_dict: bool) -> spaces.Space[Any]:
+    """Return the space of :func:`join`, with Boxes of values from 0 added."""
+    if not as_dict:
+        box = vector_space(space)
+        n = sum(shape[0] for shape in added.values())
+        low, high = np.append(box.low, np.zeros(n)), np.append(box.high, np.full(n, np.inf))
+        return spaces.Box(low.astype(np.float32), high.astype(np.float32))
+    subspaces: dict[str, spaces.Space[Any]] = (
+        dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": vector_space(space)}
+    )
+    for name, shape in added.items():
+        if name in subspaces:
+            raise ValueError(f"The observation has a key {name!r} already.")
+        subspaces[name] = spaces.Box(0.0, np.inf, shape, np.float32)
+    return spaces.Dict(subspaces)
+
+
+def join(observation: Any, added: dict[str, Floats], as_dict: bool) -> Any:
+    """Return an observation with more keys of a Dict, or more columns of a Box."""
+    if not as_dict:
+        return np.concatenate((np.asarray(observation, np.float32), *added.values()))
+    return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}
