@@ -9,9 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import gymnasium as gym
 import torch as th
 
 INSTALL = "pip install 'sb3-ncde[zoo]'"
+EXTRA = {"matplotlib", "moviepy", "optuna", "psycopg", "pygame", "requests", "rl_zoo3", "seaborn", "tensorboard"}
+"""Modules that it brings."""
 
 
 def train() -> None:
@@ -50,7 +53,9 @@ def plot() -> None:
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-o", "--output", type=Path)
-    options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
+    options, others = parser.parse_known_args(sys.argv[1:])
+    # As the RL Zoo names the folders of environments.
+    sys.argv[1:] = [option.replace("/", "-") if option in gym.registry else option for option in others]
     plot_train()  # type: ignore[no-untyped-call]
     if not plt.gca().lines:
         sys.exit("There is nothing to draw: no run with as many episodes as --episode-window in the log folder.")
@@ -170,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = COMMANDS[name]
     if {"-h", "--help"} & set(options):
         print(_help(name, command), flush=True)
-    sys.argv = [f"sb3-ncde {name}", *options, *_missing(command.defaults, options)]
+    # The last of an option's values counts, so the defaults come first.
+    sys.argv = [f"sb3-ncde {name}", *_missing(command.defaults, options), *options]
     th.set_num_threads(1)  # the networks are too small to split over cores
     try:
         from sb3_ncde.zoo import register
@@ -180,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(f"sb3-ncde {name}: interrupted before there was anything to save.")
     except ImportError as error:
+        if (error.name or "").split(".")[0] not in EXTRA:
+            raise
         sys.exit(f"sb3-ncde {name}: {error}\nEverything that it needs comes with: {INSTALL}")
 
 

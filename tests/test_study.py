@@ -56,7 +56,7 @@ def workers() -> Iterator[list[subprocess.Popen[str]]]:
 
 def start_worker(url: str, name: str, n_trials: int, folder: Path, steps: int = 2000) -> subprocess.Popen[str]:
     options = f"--env CartPoleNoVel-v1 -n {steps} --max-total-trials {n_trials} --eval-episodes 1 --n-evaluations 1"
-    options += f" --heartbeat 1 --pruner none --storage {url} --study-name {name} -f {folder}"
+    options += f" --heartbeat 2 --pruner none --storage {url} --study-name {name} -f {folder}"
     command = [sys.executable, "-m", "sb3_ncde.cli", "tune", *options.split(), "-params", "n_envs:1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
@@ -134,6 +134,40 @@ def test_of_two_last_trials_begun_at_once_the_second_is_given_up(
     monkeypatch.setattr(study, "optimize", run_after_another_worker)
     optimize(study, lambda trial: pytest.fail("was begun nevertheless"), 1, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE, TrialState.FAIL]
+
+
+def test_workers_may_begin_together_on_an_empty_database(url: str, tmp_path: Path) -> None:
+    if url.startswith("postgresql"):
+        psycopg = pytest.importorskip("psycopg")
+        database = f"empty_{time.time_ns()}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {database}")
+        url = url.rsplit("/", 1)[0] + f"/{database}"
+    start = time.time() + 8  # when all have imported what they need
+    code = (
+        "import sys, time; from sb3_ncde.zoo.study import open_storage; import optuna; "
+        "time.sleep(max(0, float(sys.argv[2]) - time.time())); "
+        "optuna.create_study(storage=open_storage(sys.argv[1], 30), study_name='one', load_if_exists=True)"
+    )
+    command = [sys.executable, "-c", code, url, str(start)]
+    openers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    errors = [opener.communicate(timeout=120)[1] for opener in openers]
+    assert [opener.returncode for opener in openers] == [0] * 4, errors
+
+
+def test_a_storage_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(Exception, match="refused"):
+        open_storage("postgresql://postgres@127.0.0.1:1/none", 30)
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+def test_a_trial_whose_worker_never_gave_a_sign_of_life_is_tried_again(storage: Any, name: str) -> None:
+    study = make_study(storage, name)
+    study.ask()  # by a worker that is killed at once
+    optimize(study, lambda trial: 0.0, 2, 1)
+    states = [trial.state for trial in study.get_trials()]
+    assert sorted(states) == sorted([TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE])
+    assert states[0] == TrialState.FAIL
 
 
 def test_a_lost_trial_found_by_two_workers_is_tried_once(storage: Any, name: str) -> None:

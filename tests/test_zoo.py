@@ -215,17 +215,56 @@ def test_nothing_is_sampled_that_the_policy_refuses(fixed: dict[str, Any], seed:
         assert 0.9 <= sampled["gamma"] < 1
 
 
-def test_benchmark_goes_on_and_reports_the_worst_seed(tmp_path: Path) -> None:
-    options = f"--env {ENV} -n 512 --eval-steps 300 -f logs --seeds"
-    output = zoo("benchmark", f"{options} 3", tmp_path)
+def test_benchmark_keeps_what_is_finished_and_reports_the_worst_seed(tmp_path: Path) -> None:
+    options = f"--env {ENV} -n 512 -f logs --eval-steps"
+    output = zoo("benchmark", f"{options} 300 --seeds 3", tmp_path)
     assert "+- 0.0" in output
     before = {path: path.stat().st_mtime for path in tmp_path.rglob("seed_3/**/*.zip")}
     assert before
-    output = zoo("benchmark", f"{options} 3 4", tmp_path)
+    output = zoo("benchmark", f"{options} 300 --seeds 3 4", tmp_path)
     assert before == {path: path.stat().st_mtime for path in tmp_path.rglob("seed_3/**/*.zip")}
     assert "worst seed" in output
+    assert "has results of other settings" in zoo("benchmark", f"{options} 400 --seeds 3", tmp_path, fails=True)
+    assert "No episode ended within 2 steps" in zoo("benchmark", f"{options} 2 --seeds 5", tmp_path, fails=True)
     with pytest.raises(RuntimeError, match=r"sb3-ncde train --algo none failed(.|\n)*invalid choice: 'none'"):
-        benchmark.run_command(tmp_path / "none.txt", "train", "--algo", "none")
+        benchmark.Benchmark(ENV, tmp_path, None, 1).call(tmp_path / "none.txt", "train", "--algo", "none")
+
+
+def test_ctrl_c_ends_a_benchmark_and_finishes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(runs: Any, description: str) -> Any:
+        time.sleep(5)  # the first seed trains, the second waits
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, "track", interrupted)
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark", "--env", ENV, "-n", "1000000", "--seeds", "0", "1", "-f", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit, match="keeps the seeds that are finished"):
+        benchmark.main()
+    assert not list(tmp_path.rglob("*.zip"))
+    assert not list(tmp_path.rglob("seed_1"))
+
+
+def test_options_may_be_short_and_environments_may_have_slashes(tmp_path: Path) -> None:
+    zoo("train", f"--env sb3_ncde/CartPoleNoVel-v1 -n 512 --eval-freq -1 -f{tmp_path / 'short'}", tmp_path)
+    zoo("plot", f"--env sb3_ncde/CartPoleNoVel-v1 -w 1 -f {tmp_path / 'short'}", tmp_path)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_errors_of_a_user_s_own_modules_are_their_own(tmp_path: Path) -> None:
+    output = zoo("train", f"--env {ENV} --gym-packages no_such_module", tmp_path, fails=True)
+    assert "No module named 'no_such_module'" in output
+    assert "pip install" not in output
+
+
+def test_a_study_over_policy_kwargs_that_are_code(tmp_path: Path) -> None:
+    entry = hyperparams[ENV] | {"policy_kwargs": "dict(activation_fn=nn.ReLU, feature_size=5)", "n_envs": 1}
+    (tmp_path / "config.yml").write_text(yaml.safe_dump({ENV: entry}))
+    options = f"--env {ENV} --conf-file config.yml -n 64 --max-total-trials 1 --eval-episodes 1"
+    output = zoo("tune", options, tmp_path)
+    assert "those of the configuration that are no plain values" in output
+    best = yaml.safe_load((tmp_path / f"logs/ppo_ncde/studies/{ENV}/best_trial.yml").read_text())[ENV]
+    assert best["policy_kwargs"]["feature_size"] == 5
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

@@ -15,9 +15,9 @@ ALGO = "ppo_ncde"
 class PPONCDE(RecurrentPPO):
     """RecurrentPPO under a name of its own, so that logs and plots do not mix with those of LSTM policies."""
 
-    def learn(self, total_timesteps: int, **kwargs: Any) -> "PPONCDE":  # type: ignore[override]
+    def learn(self, total_timesteps: int, callback: Any = None, **kwargs: Any) -> "PPONCDE":  # type: ignore[override]
         """Learn as RecurrentPPO does, with TensorBoard runs under this algorithm's name."""
-        return super().learn(total_timesteps, **({"tb_log_name": "PPONCDE"} | kwargs))
+        return super().learn(total_timesteps, callback, **({"tb_log_name": "PPONCDE"} | kwargs))
 
 
 def register() -> None:

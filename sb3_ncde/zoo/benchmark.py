@@ -1,6 +1,8 @@
 """What the shipped settings reach: several seeds, each trained and then evaluated by the RL Zoo's own commands."""
 
 import argparse
+import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from stable_baselines3.common.monitor import load_results
+
+from sb3_ncde.hyperparams import hyperparams
 
 EPISODES = 100
 """Of an evaluation, at least."""
@@ -33,35 +37,76 @@ class Result(NamedTuple):
         return statistics.fmean(self.returns)
 
 
-def run(env_id: str, seed: int, folder: Path, n_timesteps: int | None, eval_steps: int) -> Result:
-    """Train and evaluate one seed, or return what an earlier run of it left.
+class Benchmark:
+    """Trains and evaluates seeds of an environment; what has been finished before, with the same settings, is kept.
 
     :param env_id: a registered environment
-    :param seed: of the training
-    :param folder: for the trained agent, the commands' output and the evaluation's episodes
+    :param folder: for the trained agents, the commands' output and the evaluations' episodes
     :param n_timesteps: steps of training; None: as the settings say
     :param eval_steps: steps of evaluation
-    :raises RuntimeError: if a command fails, with the end of what it printed
     """
-    common = ["--env", env_id, "-f", str(folder)]
-    name = EnvironmentName(env_id)
-    if not list(folder.glob(f"ppo_ncde/{name}_*/{name}.zip")):
-        steps = [] if n_timesteps is None else ["-n", str(n_timesteps)]
-        run_command(folder / "train.txt", "train", *common, "--seed", str(seed), "--eval-freq", "-1", *steps)
-    evaluation = folder / "evaluation"
-    if not (folder / "enjoy.txt").exists():
-        options = ["--no-render", "-n", str(eval_steps), "--reward-log", str(evaluation)]
-        run_command(folder / "enjoy.txt", "enjoy", *common, *options)
-    return Result(seed, load_results(str(evaluation))["r"].tolist())
 
+    def __init__(self, env_id: str, folder: Path, n_timesteps: int | None, eval_steps: int) -> None:
+        self.env_id = env_id
+        self.folder = folder
+        self.n_timesteps = n_timesteps
+        self.eval_steps = eval_steps
+        self.children: list[subprocess.Popen[str]] = []
+        settings = hyperparams.get(env_id, hyperparams["default"])
+        self.asked = {"settings": settings, "n_timesteps": n_timesteps, "eval_steps": eval_steps}
 
-def run_command(output: Path, *arguments: str) -> None:
-    """Run a subcommand of ``sb3-ncde``, and write what it prints to a file once it has ended well."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([sys.executable, "-m", "sb3_ncde.cli", *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"sb3-ncde {' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    output.write_text(done.stdout)
+    def run(self, seed: int) -> Result:
+        """Train and evaluate a seed.
+
+        :raises ValueError: if an earlier run in the folder had other settings, or too few steps for an episode
+        :raises RuntimeError: if a command fails, with the end of what it printed
+        """
+        folder = self.folder / f"seed_{seed}"
+        done, evaluation = folder / "done.json", folder / "evaluation"
+        if done.exists():
+            if json.loads(done.read_text()) != self.asked:
+                raise ValueError(f"{folder} has results of other settings: remove it, or choose another log folder.")
+            return Result(seed, load_results(str(evaluation))["r"].tolist())
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
+        common = ["--env", self.env_id, "-f", str(folder)]
+        steps = [] if self.n_timesteps is None else ["-n", str(self.n_timesteps)]
+        self.call(folder / "train.txt", "train", *common, "--seed", str(seed), "--eval-freq", "-1", *steps)
+        options = ["--no-render", "-n", str(self.eval_steps), "--reward-log", str(evaluation)]
+        self.call(folder / "enjoy.txt", "enjoy", *common, *options)
+        returns = load_results(str(evaluation))["r"].tolist()
+        if not returns:
+            raise ValueError(f"No episode ended within {self.eval_steps} steps of evaluation.")
+        done.write_text(json.dumps(self.asked))
+        return Result(seed, returns)
+
+    def call(self, output: Path, *arguments: str) -> None:
+        """Run a subcommand of ``sb3-ncde``, and write what it prints to a file once it has ended well."""
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # In a session of its own: Ctrl-C would end its training early, and it would look finished.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "sb3_ncde.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.children.append(child)
+        printed = child.communicate()[0]
+        if child.returncode:
+            raise RuntimeError(f"sb3-ncde {' '.join(arguments)} failed:\n{printed[-2000:]}")
+        output.write_text(printed)
+
+    def run_all(self, seeds: Sequence[int], jobs: int) -> list[Result]:
+        """Run seeds, so many at once; on Ctrl-C end those that run and begin no others."""
+        with ThreadPoolExecutor(jobs) as pool:
+            runs = [pool.submit(self.run, seed) for seed in seeds]
+            try:
+                return [done.result() for done in track(runs, "training and evaluating")]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for child in self.children:
+                    child.kill()
+                raise
 
 
 def report(env_id: str, results: Sequence[Result]) -> Table:
@@ -99,10 +144,9 @@ def main() -> None:
     limit = gym.spec(options.env).max_episode_steps
     eval_steps = options.eval_steps or EPISODES * (limit or 1000)
     folder = options.log_folder / "benchmark" / EnvironmentName(options.env)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        runs = [
-            pool.submit(run, options.env, seed, folder / f"seed_{seed}", options.n_timesteps, eval_steps)
-            for seed in options.seeds
-        ]
-        results = [done.result() for done in track(runs, "training and evaluating")]
+    benchmark = Benchmark(options.env, folder, options.n_timesteps, eval_steps)
+    try:
+        results = benchmark.run_all(options.seeds, options.jobs)
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command keeps the seeds that are finished.")
     Console().print(report(options.env, results))

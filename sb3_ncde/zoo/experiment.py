@@ -147,7 +147,18 @@ class NCDEExperimentManager(ExperimentManager):
             f"# Trial {best.number}, the best of {finished} of study {study.study_name!r}, {datetime.date.today()}:\n"
             f"# return {best.value:.1f}, mean of {self.n_eval_episodes} episodes of one training run.\n"
         )
-        return comment + yaml.safe_dump({self.env_name.gym_id: entry})
+        try:
+            return comment + yaml.safe_dump({self.env_name.gym_id: entry})
+        except yaml.representer.RepresenterError:  # a class, from policy_kwargs that are code
+            sampled = convert_ppo_ncde_params(best.params, self._plain_kwargs())
+            comment += "# To these policy_kwargs belong those of the configuration that are no plain values.\n"
+            return comment + yaml.safe_dump({self.env_name.gym_id: entry | sampled})
+
+    def _plain_kwargs(self) -> dict[str, Any]:
+        """Return the ``policy_kwargs`` of the configuration that YAML can name."""
+        policy_kwargs = as_mapping(self.settings.get("policy_kwargs"))
+        plain = (str, int, float, bool, list, type(None))
+        return {name: value for name, value in policy_kwargs.items() if isinstance(value, plain)}
 
     def _open_storage(self) -> optuna.storages.BaseStorage:
         return open_storage(self.storage or f"sqlite:///{self.log_path}studies.db", self.heartbeat_interval)

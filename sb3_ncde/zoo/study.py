@@ -4,6 +4,7 @@ A worker is a process: it runs trials until the study has enough, may be killed 
 What a killed worker leaves is found by Optuna's heartbeat and tried again by another one, with the same values.
 """
 
+import random
 import time
 import warnings
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from optuna.storages import (
     fail_stale_trials,
 )
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 from tqdm import tqdm
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
+ATTEMPTS = 20
+"""To open a storage whose tables another worker is creating."""
 MAX_RETRY = 3
 """How often a trial is tried again whose worker was killed; then it is given up as its workers' killer."""
 
@@ -48,14 +52,23 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     # By the scheme alone SQLAlchemy 2.0 and 2.1 choose different drivers; the extra zoo brings this one.
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since 2021
-        return RDBStorage(
-            url,
-            heartbeat_interval=heartbeat_interval,
-            grace_period=3 * heartbeat_interval,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY),
-        )
+    for attempt in range(ATTEMPTS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since 2021
+                return RDBStorage(
+                    url,
+                    heartbeat_interval=heartbeat_interval,
+                    grace_period=3 * heartbeat_interval,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY),
+                )
+        except DBAPIError as error:
+            # Workers that begin together on an empty database all create its tables, and all but one fail.
+            created_by_others = any(sign in str(error).lower() for sign in ("already exists", "unique", "locked"))
+            if not created_by_others or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
+    raise AssertionError("unreachable")
 
 
 def optimize(
@@ -74,6 +87,7 @@ def optimize(
     :param heartbeat_interval: of the study's storage; None: it has none, and a lost worker's trials remain lost
     """
     ended_by_others = False
+    known: set[int] = set()
 
     def run(trial: optuna.Trial) -> float:
         nonlocal ended_by_others
@@ -85,16 +99,17 @@ def optimize(
 
     with tqdm(total=n_trials, desc=f"trials of {study.study_name}", unit="trial") as progress:
         while True:
+            trials = study.get_trials(deepcopy=False)
             if heartbeat_interval is not None:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ExperimentalWarning)
-                    fail_stale_trials(study)
-            states = [trial.state for trial in study.get_trials(deepcopy=False)]
+                _fail_lost_trials(study, trials, known)
+                trials = study.get_trials(deepcopy=False)
+            states = [trial.state for trial in trials]
             finished = sum(state in FINISHED for state in states)
             progress.update(finished - progress.n)
             if finished >= n_trials:
                 return
             if TrialState.WAITING in states or finished + states.count(TrialState.RUNNING) < n_trials:
+                ended_by_others = False
                 try:
                     study.optimize(run, n_trials=1, catch=(NotNeededError,), gc_after_trial=True)
                 except Exception:
@@ -108,6 +123,23 @@ def optimize(
                 return
             else:
                 time.sleep(min(heartbeat_interval, 5))
+
+
+def _fail_lost_trials(study: optuna.Study, trials: list[FrozenTrial], known: set[int]) -> None:
+    """Fail the trials whose worker gives no sign of life, and queue them to be tried again.
+
+    A worker may have been killed before its first sign. Optuna never takes such a trial for lost, so each running trial
+    is given one sign when this worker first sees it.
+
+    :param known: numbers of the trials that have been seen running; added to
+    """
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and trial.number not in known:
+            known.add(trial.number)
+            study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
 
 
 def check_needed(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> None:
