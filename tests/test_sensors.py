@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sb3_ncde  # noqa: F401
 from sb3_ncde.observation_spaces import BoxWithMissing
 from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SensorDropout
 
@@ -211,3 +212,22 @@ def test_a_box_with_missing_values() -> None:
 def test_what_makes_no_sense_is_refused(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_registered_tasks_take_all_kinds_of_sensors_at_once() -> None:
+    env = gym.make(
+        "sb3_ncde/IrregularPendulumNoVel-v1",
+        noise=0.1,
+        delay=2,
+        asynchronous={"periods": [1, 2], "fill": "nan"},
+        dropout={"probability": 0.3, "groups": [[0, 1]]},
+    )
+    observation, _ = env.reset(seed=0)
+    observations, done = [observation], False
+    while not done:
+        observation, _, terminated, truncated, _ = env.step(np.zeros(1, np.float32))
+        done = terminated or truncated
+        observations.append(observation)
+    assert sum(float(observation["time"][0]) for observation in observations) == pytest.approx(10.0)  # 200 x 0.05 s
+    assert np.isnan([observation["observation"] for observation in observations]).any()
+    assert len(observations) < 200

@@ -55,6 +55,7 @@ def interrupt(command: str, when: str, folder: Path) -> str:
     for line in process.stdout:
         if when in line:
             break
+    time.sleep(3)
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
@@ -103,6 +104,8 @@ def test_one_command_trains_watches_plots_and_records(tmp_path: Path) -> None:
     assert "There is nothing to draw" in zoo("plot", "--env Pendulum-v1", tmp_path, fails=True)
     zoo("record-video", f"--env {ENV} -n 50", tmp_path)
     assert list(folder.glob("videos/*.mp4"))
+    output = zoo("train", f"--env {ENV} {SHORT} -i {folder}/{ENV}.zip", tmp_path)
+    assert "Loading saved VecNormalize stats" in output
     output = zoo("train", f"--env {ENV} {SHORT} -i {folder}/rl_model_512_steps.zip", tmp_path)
     assert output.count("rl_model_vecnormalize_512_steps.pkl") == 2  # for training and for evaluation
 
@@ -150,7 +153,7 @@ def test_ctrl_c_leaves_an_agent_that_loads(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
-    output = interrupt(f"tune --env {ENV} -n 100000 --max-total-trials 1", "'training': False", tmp_path)
+    output = interrupt(f"tune --env {ENV} -n 100000 --max-total-trials 1", "A new study created", tmp_path)
     assert "The same command goes on with the study." in output
     options = f"tune --env {ENV} -n 100 --n-trials 1 --eval-episodes 1 -params n_envs:1"
     assert "start the same command several times" in run("sb3_ncde.cli", f"{options} --n-jobs 2", tmp_path, fails=True)

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
-ATTEMPTS = 20
-"""To open a storage whose tables another worker is creating."""
+PATIENCE = 30.0
+"""Seconds to wait for a storage whose tables another worker is creating."""
 MAX_RETRY = 3
 """How often a trial is tried again whose worker was killed; then it is given up as its workers' killer."""
 
@@ -52,7 +52,8 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     # By the scheme alone SQLAlchemy 2.0 and 2.1 choose different drivers; the extra zoo brings this one.
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    for attempt in range(ATTEMPTS):
+    end = time.monotonic() + PATIENCE
+    while True:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since 2021
@@ -65,10 +66,9 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
         except DBAPIError as error:
             # Workers that begin together on an empty database all create its tables, and all but one fail.
             created_by_others = any(sign in str(error).lower() for sign in ("already exists", "unique", "locked"))
-            if not created_by_others or attempt == ATTEMPTS - 1:
+            if not created_by_others or time.monotonic() > end:
                 raise
             time.sleep(random.uniform(0.1, 0.5))
-    raise AssertionError("unreachable")
 
 
 def optimize(
