@@ -35,14 +35,9 @@ class ActionMask:
             )
         if len(observation_space.spaces) == 1:
             raise ValueError(f"The observation has nothing but the action mask {key!r}: there is nothing to encode.")
-        if not isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-            raise TypeError(
-                f"action_mask_key={key!r} with {action_space}: only Discrete, MultiDiscrete and MultiBinary actions "
-                "can be masked."
-            )
         self.key = key
-        self.distribution: MaskableDistribution = make_masked_proba_distribution(action_space)
         self.choices: list[int] = choices(action_space)
+        self.distribution: MaskableDistribution = make_masked_proba_distribution(action_space)
         size = int(np.prod(observation_space[key].shape or ()))
         if size != sum(self.choices) or isinstance(observation_space[key], spaces.Discrete | spaces.MultiDiscrete):
             raise ValueError(
@@ -53,16 +48,22 @@ class ActionMask:
     def read(self, observation: PyTorchObs) -> th.Tensor:
         """Return the mask of each row, (rows, sum of choices)."""
         assert isinstance(observation, dict)
-        return observation[self.key].flatten(1)
+        mask = observation[self.key]
+        return mask.reshape(len(mask), -1)
 
 
 def choices(action_space: spaces.Space[Any]) -> list[int]:
-    """Return the number of options of each choice that an action makes."""
+    """Return the number of options of each choice that an action makes.
+
+    :raises TypeError: if the actions are not discrete
+    """
     if isinstance(action_space, spaces.Discrete):
         return [int(action_space.n)]
     if isinstance(action_space, spaces.MultiDiscrete):
         return [int(n) for n in action_space.nvec.flatten()]
-    return [2] * int(np.prod(action_space.shape or ()))
+    if isinstance(action_space, spaces.MultiBinary):
+        return [2] * int(np.prod(action_space.shape))
+    raise TypeError(f"Only Discrete, MultiDiscrete and MultiBinary actions can be masked, not {action_space}.")
 
 
 def without_key(space: spaces.Space[Any], key: str | None) -> spaces.Space[Any]:

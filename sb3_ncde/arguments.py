@@ -96,6 +96,11 @@ class NCDEArguments:
                 "3 numbers; use feature_norm='tanh'."
             )
         self._check_solver()
+        if self.time_key is not None and not (self.time_channel or self.rates or self.skip):
+            raise ValueError(
+                f"time_key={self.time_key!r} with time_channel=False, rates=False and skip=False: the agent would not "
+                "see the time. Leave time_channel=True."
+            )
         if self.hop > self.history_length:
             raise ValueError(
                 f"hop_length={self.hop} is more than history_length={self.history_length}: "

@@ -3,18 +3,37 @@
 The checks run when the agent acts, not on minibatches, whose rows it has acted on and whose padding has no time.
 """
 
+from typing import Any
+
+import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_ncde.history import ObservationHistory, State
 
 COARSEST = 0.01
 """Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
+LARGEST = 1e18
+"""Above it, the square of a value (of which the scale of changes and layer norms are made) overflows float32."""
 _NORMALIZED_TIME = (
     "If the environment is wrapped in VecNormalize, time must stay out of it: use "
     "sb3_ncde.normalize.VecNormalizeObserved(env, skip=[time_key]), or make time a key of a Dict observation and pass "
     "norm_obs_keys with all the other keys."
 )
+
+
+def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Space[Any]) -> None:
+    """Raise ValueError if an observation of a Dict space has other keys than the space."""
+    if not isinstance(space, spaces.Dict):
+        return
+    keys = sorted(observation) if isinstance(observation, dict) else None
+    if keys != sorted(space.spaces):
+        found = type(observation).__name__ if keys is None else f"one with {keys}"
+        raise ValueError(
+            f"This policy was made for a Dict observation with the keys {sorted(space.spaces)}, but got {found}. Pass "
+            "observations as the environment of the training returns them, the time and the action mask among them."
+        )
 
 
 def check_state(n_rows: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:
@@ -43,29 +62,33 @@ def check_finite(
     history: ObservationHistory,
     state: State,
 ) -> None:
-    """Raise ValueError for NaN or infinite observations, and say where they are.
+    """Raise ValueError for NaN, infinite or too large observations, and say where they are.
 
     :param observation: as the environment gave it
     :param features: features and time that were made of it, (N, D + 1)
     """
-    allowed = th.isfinite(features)
+    allowed = features.abs() <= LARGEST  # not so for NaN
     if history.missing_values:
-        allowed = allowed | th.isnan(features)
-        allowed[:, -1] = th.isfinite(features[:, -1])  # the time
+        time = allowed[:, -1].clone()
+        allowed |= th.isnan(features)
+        allowed[:, -1] = time
     if bool(allowed.all()):
         return
     for name, values in observation.items() if isinstance(observation, dict) else [("", observation)]:
-        wrong = ~th.isfinite(values)
-        if history.missing_values:
-            wrong = th.isinf(values) if th.isinf(values).any() else wrong
-        if not values.is_floating_point() or not bool(wrong.any()):
+        if not values.is_floating_point():
+            continue
+        large = values.abs() > LARGEST
+        wrong = large | th.isnan(values)
+        if history.missing_values and bool(large.any()):
+            wrong = large
+        if not bool(wrong.any()):
             continue
         env, *index = wrong.nonzero()[0].tolist()
         value = values[env][tuple(index)].item()
         raise ValueError(
-            f"{_where(env, episode_starts, history, state)}: the observation{name and f' {name!r}'} is {value} "
-            f"at index {index}. Observations must be finite; where NaN means that a sensor has no value, pass "
-            "missing_values=True."
+            f"{_where(env, episode_starts, history, state)}: the observation{name and f' {name!r}'} is "
+            f"{value:g} at index {index}. Observations must be finite and not above {LARGEST:g}, where float32 "
+            "overflows: normalise them (VecNormalize); where NaN means that a sensor has no value, pass missing_values=True."
         )
     env = int((~allowed).any(dim=1).nonzero()[0])
     raise ValueError(

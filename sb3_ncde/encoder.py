@@ -8,13 +8,12 @@ from torch.nn import functional as F
 from sb3_ncde.carried import Carried
 from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.increment_scale import IncrementScale
-from sb3_ncde.interpolation import Hermite, Linear, rectilinear
+from sb3_ncde.interpolation import interpolate
 from sb3_ncde.path import ControlPath, backward_slope, control_path
 from sb3_ncde.solvers import SOLVERS, integrate, integrate_adaptively
 from sb3_ncde.vector_field import VectorField
 
 FEATURE_NORMS = ("tanh", "layer_norm", "none")
-_INTERPOLATE = {"linear": Linear, "hermite": Hermite, "rectilinear": rectilinear}
 MAX_CARRIED = 8
 """Open windows of an environment up to which their solutions are carried from step to step."""
 MAX_OBSERVED = 256
@@ -53,8 +52,8 @@ class NeuralCDE(nn.Module):
     :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
     :param rates: whether the rates of the features are channels of the path
     :param path_in_field: whether the field sees the path's value (and rates) beside z
-    :param feature_size: size of the features that a linear map makes of z for the heads; None: z itself
-    :param feature_norm: what they pass through on its way to the heads: tanh, layer_norm or none
+    :param feature_size: size of the features that a linear map makes of z for the heads; None or Z: z itself
+    :param feature_norm: what they pass through on their way to the heads: tanh, layer_norm or none
     :param skip: whether the newest features, rates and elapsed time go to the heads beside z
     :param control_size: features wider than this are projected to it by a learned linear map; None: never
     :param time_scale: what a nominal step counts in the channel of time
@@ -262,7 +261,7 @@ class NeuralCDE(nn.Module):
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
         field, drive = self.field.product(), self.field.drive(path.values)
-        curve = _INTERPOLATE[self.interpolation](path.increments, drive)
+        curve = interpolate(path, drive, self.interpolation)
         if self.solver in SOLVERS:
             knots = integrate(field, z, curve, self.solver, self.solver_steps)
         else:

@@ -5,10 +5,11 @@ speed at which it is run through, and time, where it matters, is a channel of th
 """
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 
 import torch as th
 import torchcde
+
+from sb3_ncde.path import ControlPath, backward_slope, held_slopes
 
 INTERPOLATIONS = ("linear", "hermite", "rectilinear")
 
@@ -32,16 +33,21 @@ class Interpolation(ABC):
     def drive_at(self, place: float) -> th.Tensor | None:
         """Return the drive of each interval at a fraction of it, (I, B, V)."""
 
-    @cached_property
     @abstractmethod
-    def spline(self) -> torchcde.interpolation_base.InterpolationBase:
-        """X and, beside it, the drive as one path of torchcde through the knots: B times C + V channels."""
+    def coefficients(self) -> th.Tensor:
+        """Return torchcde's coefficients of each interval by itself, over [0, 1]; the leading dimensions are I and B.
 
-    @cached_property
-    def knots(self) -> th.Tensor:
-        """X (from 0) and the drive at the knots, as torchcde orders them, (B, I + 1, C + V)."""
-        knots = th.cat((self.increments.new_zeros((1, *self.increments.shape[1:])), self.increments.cumsum(0)))
-        return (knots if self.drive is None else th.cat((knots, self.drive), dim=-1)).transpose(0, 1)
+        The channels are those of X, which begins at 0 in each interval, and then those of the drive.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def piece(coefficients: th.Tensor) -> torchcde.interpolation_base.InterpolationBase:
+        """Return torchcde's path over one interval, from its coefficients."""
+
+    def _beside(self, of_path: th.Tensor, of_drive: th.Tensor | None) -> th.Tensor:
+        """Return the channels of X and of the drive, (I, B, C + V), with the time dimension of torchcde."""
+        return (of_path if of_drive is None else th.cat((of_path, of_drive), dim=-1)).unsqueeze(2)
 
 
 class Linear(Interpolation):
@@ -57,39 +63,68 @@ class Linear(Interpolation):
             return None
         return th.lerp(self.drive[:-1], self.drive[1:], place) if place else self.drive[:-1]
 
-    @cached_property
-    def spline(self) -> torchcde.interpolation_base.InterpolationBase:
-        """X and the drive as one piecewise linear path."""
-        return torchcde.LinearInterpolation(torchcde.linear_interpolation_coeffs(self.knots))
+    def coefficients(self) -> th.Tensor:
+        """Return the values at both ends of each interval, (I, B, 2, C + V)."""
+        start, end = (None, None) if self.drive is None else (self.drive[:-1], self.drive[1:])
+        return th.cat((self._beside(th.zeros_like(self.increments), start), self._beside(self.increments, end)), dim=2)
+
+    @staticmethod
+    def piece(coefficients: th.Tensor) -> torchcde.interpolation_base.InterpolationBase:
+        """Return torchcde's path over one interval, from its coefficients."""
+        return torchcde.LinearInterpolation(coefficients)
 
 
 class Hermite(Interpolation):
     """Cubic Hermite with backward differences (Morrill et al. 2021, arXiv:2106.11028, section 3): smooth and causal.
 
-    It leaves a knot with the slope of the interval before, and reaches the next with that of the interval it is on; the
-    first interval is straight.
+    It leaves a knot with the slope in time of the interval before, and reaches the next with that of the interval it is
+    on; the first interval is straight. An interval that takes no time has no slope: after it the one before it holds.
+
+    :param increments: of the path over each interval, (I, B, C)
+    :param drive: at the knots, (I + 1, B, V), or None
+    :param steps: nominal steps that each interval takes, (I, B, 1)
     """
+
+    def __init__(self, increments: th.Tensor, drive: th.Tensor | None, steps: th.Tensor) -> None:
+        super().__init__(increments, drive)
+        self._leaving = _leaving(increments, steps)
+        if drive is not None:
+            self._drive_increments = drive.diff(dim=0)
+            self._drive_leaving = _leaving(self._drive_increments, steps)
 
     def slope(self, place: float) -> th.Tensor:
         """Return dX/du of each interval at a fraction of it, (I, B, C)."""
-        slope: th.Tensor = self.spline.derivative(self._places(place))  # (B, I, C + V)
-        return slope.transpose(0, 1)[..., : self.increments.shape[-1]]
+        return th.lerp(self._leaving, self.increments, 4 * place - 3 * place**2)
 
     def drive_at(self, place: float) -> th.Tensor | None:
         """Return the drive of each interval at a fraction of it, (I, B, V)."""
         if self.drive is None:
             return None
-        path: th.Tensor = self.spline.evaluate(self._places(place))
-        return path.transpose(0, 1)[..., self.increments.shape[-1] :]
+        late = (2 * place**2 - place**3) * (self._drive_increments - self._drive_leaving)
+        return self.drive[:-1] + place * self._drive_leaving + late
 
-    @cached_property
-    def spline(self) -> torchcde.interpolation_base.InterpolationBase:
-        """X and the drive as one cubic path."""
-        return torchcde.CubicSpline(torchcde.hermite_cubic_coefficients_with_backward_differences(self.knots))
+    def coefficients(self) -> th.Tensor:
+        """Return a, b, 2c and 3d of the cubic a + b u + c u^2 + d u^3 of each interval, (I, B, 1, 4 (C + V))."""
+        if self.drive is None:
+            start, increments, leaving = th.zeros_like(self.increments), self.increments, self._leaving
+        else:
+            start = th.cat((th.zeros_like(self.increments), self.drive[:-1]), dim=-1)
+            increments = th.cat((self.increments, self._drive_increments), dim=-1)
+            leaving = th.cat((self._leaving, self._drive_leaving), dim=-1)
+        bend = increments - leaving
+        return th.cat((start, leaving, 4 * bend, -3 * bend), dim=-1).unsqueeze(2)
 
-    def _places(self, place: float) -> th.Tensor:
-        like = self.increments
-        return th.arange(len(like), dtype=like.dtype, device=like.device) + place
+    @staticmethod
+    def piece(coefficients: th.Tensor) -> torchcde.interpolation_base.InterpolationBase:
+        """Return torchcde's path over one interval, from its coefficients."""
+        return torchcde.CubicSpline(coefficients)
+
+
+def _leaving(increments: th.Tensor, steps: th.Tensor) -> th.Tensor:
+    """Return the slope at the beginning of each interval: the increment if it went on as before, (I, B, ...)."""
+    slopes = held_slopes(th.zeros_like(increments[:1]), backward_slope(increments, steps), steps)[:-1]
+    first = steps.cumsum(dim=0) - steps == 0  # no time has passed before the interval
+    return th.where(first, increments, slopes * steps)
 
 
 def rectilinear(increments: th.Tensor, drive: th.Tensor | None) -> Linear:
@@ -104,3 +139,17 @@ def rectilinear(increments: th.Tensor, drive: th.Tensor | None) -> Linear:
     time[..., 0] = increments[..., 0]
     increments = th.stack((time, increments - time), dim=1).flatten(0, 1)
     return Linear(increments, None if drive is None else drive.repeat_interleave(2, dim=0)[:-1])
+
+
+def interpolate(path: ControlPath, drive: th.Tensor | None, interpolation: str) -> Interpolation:
+    """Return the curve through the knots of a path.
+
+    :param path: over I intervals
+    :param drive: at the knots, (I + 1, B, V), or None
+    :param interpolation: a name in :data:`INTERPOLATIONS`
+    """
+    if interpolation == "hermite":
+        return Hermite(path.increments, drive, path.steps)
+    if interpolation == "rectilinear":
+        return rectilinear(path.increments, drive)
+    return Linear(path.increments, drive)

@@ -19,10 +19,12 @@ class ControlPath(NamedTuple):
     :param values: of the controls (not scaled), with rates their rates, and with missing values the age of each
         feature (nominal steps since it was observed) at the knots, (H, B, V); time is not among them, so that nothing
         depends on when the episode began
+    :param steps: nominal steps that each interval takes, (H-1, B, 1)
     """
 
     increments: th.Tensor
     values: th.Tensor
+    steps: th.Tensor
 
 
 def control_path(
@@ -65,13 +67,13 @@ def control_path(
             taken = th.where(counts.diff(dim=0) > 0, step + ages[:-1], 0.0)
     if rates:
         first = th.zeros_like(controls[0]) if first_rate is None else first_rate
-        slopes = _held(th.cat((first.unsqueeze(0), backward_slope(change, taken) * scale[size:])), taken)
+        slopes = held_slopes(first.unsqueeze(0), backward_slope(change, taken) * scale[size:], taken)
         increments.append(slopes.diff(dim=0))
         values.append(slopes)
     if counts is not None and ages is not None:
         increments.append(counts.diff(dim=0))
         values.append(ages)
-    return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1))  # (H-1, B, C) and (H, B, V)
+    return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1), step)  # (H-1, B, C) and (H, B, V)
 
 
 def _ages(counts: th.Tensor, step: th.Tensor) -> th.Tensor:
@@ -92,16 +94,18 @@ def backward_slope(change: th.Tensor, step: th.Tensor) -> th.Tensor:
     return change / step.clamp(min=SHORTEST)
 
 
-def _held(slopes: th.Tensor, step: th.Tensor) -> th.Tensor:
-    """Return the slope of the newest interval that took time, at every knot, (H, B, K); before any, the first.
+def held_slopes(first: th.Tensor, slopes: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return at every knot the slope of the newest interval that took time, (H, B, K); before any, the first.
 
-    :param slopes: the first one, then that of each interval, (H, B, K)
+    :param first: (1, B, K)
+    :param slopes: that of each interval, (H-1, B, K)
     :param step: that each took, (H-1, B, 1), or of each slope its own, (H-1, B, K)
     """
+    at_knots = th.cat((first, slopes))
     timed = step > 0
     if bool(timed.all()):
-        return slopes
+        return at_knots
     # The knot whose slope holds at each knot: the newest one at the end of a timed interval.
-    knots = th.arange(1, slopes.shape[0], device=step.device).view(-1, 1, 1)
+    knots = th.arange(1, len(at_knots), device=step.device).view(-1, 1, 1)
     newest = th.where(timed, knots, 0).cummax(dim=0).values  # (H-1, B, 1)
-    return th.cat((slopes[:1], slopes.gather(0, newest.expand_as(slopes[1:]))))
+    return th.cat((first, at_knots.gather(0, newest.expand_as(slopes))))

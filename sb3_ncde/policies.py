@@ -26,7 +26,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import split_arguments
-from sb3_ncde.checks import check_finite, check_mask, check_state, check_time
+from sb3_ncde.checks import check_finite, check_keys, check_mask, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import State
 from sb3_ncde.observations import ObservationReader, check_extractor
@@ -68,7 +68,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
     :param rates: whether the rates of change of the features are channels of the path
     :param path_in_field: whether the vector field sees the path's value and rates beside z
-    :param feature_size: size of the features that a linear map makes of z for the heads; None: z itself
+    :param feature_size: size of the features that a linear map makes of z for the heads; None or ``latent_size``:
+        z itself
     :param feature_norm: what they pass through on their way to the heads: tanh, layer_norm or none
     :param skip: whether the newest features, their rates and the elapsed time go past the CDE to the heads
     :param share_encoder: whether actor and critic share one encoder, both gradients flowing; None: as
@@ -177,6 +178,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
+        self._check_mask(obs, lstm_states.pi, episode_starts)
         latent_pi, pi_state = self._step(
             self.lstm_actor, pi_features, lstm_states.pi, episode_starts, not self.training
         )
@@ -218,6 +220,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         # ActorCriticPolicy's own extract_features would run both extractors where they are not shared.
         features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
+        self._check_mask(obs, lstm_states, episode_starts)
         latent_pi, state = self._step(self.lstm_actor, features, lstm_states, episode_starts)
         return self._distribution(latent_pi, obs), state
 
@@ -240,15 +243,17 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Return actions for observations, and the histories to pass as ``state`` with the next ones.
 
-        :param observation: of one environment or of N
-        :param state: what the last call returned; None: empty histories
-        :param episode_start: whether each observation is the first of its episode, (N,)
-        :param deterministic: whether to take the most likely action instead of a sample
         Called again without a state, at no episode's start, it warns once that the agent acts without memory.
 
-        :raises ValueError: for values that are not finite, time that runs backwards, or a state of another number
-            of environments
+        :param observation: of one environment, (...), or of N, (N, ...); of a Dict, each key's
+        :param state: what the last call returned; None: empty histories
+        :param episode_start: whether each observation is the first of its episode, (N,); None: none is
+        :param deterministic: whether to take the most likely action instead of a sample
+        :return: actions, (...) or (N, ...), and the histories, two arrays (1, N, hidden_size)
+        :raises ValueError: for values that are not finite, time that runs backwards, a Dict without all its keys, a
+            mask that allows nothing, or a state of another number of environments
         """
+        check_keys(observation, self.observation_space)
         if state is not None or (episode_start is not None and np.all(episode_start)):
             self._calls_without_state = 0
         else:
@@ -295,8 +300,11 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         check_finite(obs, features, episode_starts, history, state)
         if self.arguments.time_key is not None:
             check_time(features[:, -1], episode_starts, history, state)
+
+    def _check_mask(self, obs: PyTorchObs, state: State, episode_starts: th.Tensor) -> None:
+        """Raise ValueError for a mask under which no action can be taken; a value needs none, as at a time limit."""
         if self._mask is not None:
-            check_mask(self._mask.read(obs), self._mask.choices, episode_starts, history, state)
+            check_mask(self._mask.read(obs), self._mask.choices, episode_starts, self.lstm_actor.history, state)
 
 
 class CnnNCDEPolicy(NCDEPolicy):

@@ -10,11 +10,12 @@ def lerax(**overrides: Any) -> dict[str, Any]:
 
     Its solver is an adaptive one of low accuracy; rk4, one step per observation, has about the same error on the same
     path. What lerax computes wrongly (the value of a bootstrap without its tanh) is not reproduced, nor is its bare
-    linear layer in the action head, which ``action_depth=0`` comes nearest to.
+    linear layer in the action head, which ``action_depth=0`` comes nearest to. Time is none of its channels: where it
+    is irregular and observed (``time_key``), pass ``time_channel=True`` as well.
 
-    :param overrides: arguments that differ from lerax's defaults
+    :param overrides: arguments that differ from lerax's defaults; ``net_arch`` stands for all sizes of the heads
     """
-    return {
+    preset = {
         "latent_size": 4,
         "field_width": 8,
         "field_depth": 1,
@@ -38,4 +39,8 @@ def lerax(**overrides: Any) -> dict[str, Any]:
         "control_size": None,
         "activation_fn": nn.ReLU,
         "ortho_init": False,
-    } | overrides
+    }
+    if overrides.get("net_arch") is not None:
+        for size in ("value_width", "value_depth", "action_width", "action_depth"):
+            del preset[size]
+    return preset | overrides

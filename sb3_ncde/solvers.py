@@ -16,8 +16,8 @@ from sb3_ncde.interpolation import Interpolation
 Field = Callable[[th.Tensor, th.Tensor, th.Tensor | None], th.Tensor]
 """f, called with z (B, Z), an increment of the path (B, C) and the drive (B, V) or None; returns f(z, X) dX, (B, Z)."""
 
-MAX_EVALUATIONS = 20_000
-"""Evaluations of the field after which an adaptive solve, or its adjoint, has failed."""
+MAX_EVALUATIONS = 5_000
+"""Evaluations of the field on one interval after which an adaptive solve, or its adjoint, has failed."""
 SMALLEST_STEP = 1e-8
 """Of an adaptive solver, in intervals: none is smaller, so that it meets MAX_EVALUATIONS before an underflow."""
 
@@ -96,7 +96,7 @@ def integrate_adaptively(
     atol: float,
     adjoint: bool,
 ) -> th.Tensor:
-    """Solve dz = f(z, X) dX by torchcde's ``cdeint`` and return z at every knot of the path.
+    """Solve dz = f(z, X) dX by torchcde's ``cdeint``, interval by interval; return z at every knot of the path.
 
     The step is chosen for the batch as a whole, so that a row depends, within the tolerance, on its neighbours.
 
@@ -110,27 +110,36 @@ def integrate_adaptively(
     :return: z at the knots, (I + 1, B, Z)
     :raises ValueError: if z does not remain finite, or the solver takes too many steps; also in the backward pass
     """
-    n_intervals, _, channels = path.increments.shape
-    if n_intervals == 0:
-        return initial.unsqueeze(0)
-    spline = path.spline
-    knots = th.arange(n_intervals + 1, dtype=initial.dtype, device=initial.device)
-    options = {"jump_t": knots[1:-1], "min_step": SMALLEST_STEP}
-    # Through the knots flow the gradients of all that the path and the drive are made of.
-    learned = (path.knots,) if path.knots.requires_grad else ()
-    z: th.Tensor = torchcde.cdeint(
-        _Slope(spline, channels),
-        _Product(field, spline, channels, solver),
-        initial,
-        knots,
-        adjoint=adjoint,
-        method=solver,
-        rtol=rtol,
-        atol=atol,
-        options=options,
-        **({"adjoint_params": (*parameters, *learned)} if adjoint else {}),
-    )
-    return z.transpose(0, 1)  # (B, I + 1, Z) -> (I + 1, B, Z)
+    if not bool(th.isfinite(initial).all()):
+        raise ValueError(
+            "z is not finite at the first observation of a window, before anything is solved: weights have diverged "
+            "(use a lower learning_rate or max_grad_norm), or observations are too large (normalise them)."
+        )
+    z = initial
+    knots = [z]
+    options = {"step_t": initial.new_ones(1), "min_step": SMALLEST_STEP}
+    # Each interval by itself: the path has kinks at the knots, and torchdiffeq does not see a jump (``jump_t``) at
+    # which a step happens to end.
+    for interval, coefficients in enumerate(path.coefficients().unbind(0)):
+        piece = path.piece(coefficients)
+        channels = path.increments.shape[-1]
+        # Through the coefficients flow the gradients of all that the path and the drive are made of.
+        learned = (coefficients,) if coefficients.requires_grad else ()
+        solution: th.Tensor = torchcde.cdeint(
+            _Slope(piece, channels),
+            _Product(field, piece, channels, solver, interval),
+            z,
+            initial.new_tensor([0.0, 1.0]),
+            adjoint=adjoint,
+            method=solver,
+            rtol=rtol,
+            atol=atol,
+            options=options,
+            **({"adjoint_params": (*parameters, *learned)} if adjoint else {}),
+        )
+        z = solution[:, -1]  # (B, 2, Z) -> (B, Z)
+        knots.append(z)
+    return th.stack(knots)
 
 
 class _Slope(th.nn.Module):
@@ -151,13 +160,19 @@ class _Product(th.nn.Module):
     """f(z, X) dX/du in the form that torchcde asks for; the drive is in the other channels of the path."""
 
     def __init__(
-        self, field: Field, spline: torchcde.interpolation_base.InterpolationBase, channels: int, solver: str
+        self,
+        field: Field,
+        spline: torchcde.interpolation_base.InterpolationBase,
+        channels: int,
+        solver: str,
+        interval: int,
     ) -> None:
         super().__init__()
         self.field = field
         self.spline = spline
         self.channels = channels
         self.solver = solver
+        self.interval = interval
         self.evaluations = 0
 
     def prod(self, u: th.Tensor, z: th.Tensor, slope: th.Tensor) -> th.Tensor:
@@ -166,9 +181,11 @@ class _Product(th.nn.Module):
         finite = bool(th.isfinite(z).all())
         if not finite or self.evaluations > MAX_EVALUATIONS:
             failure = f"evaluated the field {MAX_EVALUATIONS} times" if finite else "reached values that are not finite"
+            knot = self.interval + u.item()
             raise ValueError(
-                f"solver={self.solver!r} {failure} at knot {u.item():.3g} of a batch of windows: the equation is too "
-                "stiff for its tolerances. Use a fixed solver (euler, midpoint, heun, rk4), or larger rtol and atol."
+                f"solver={self.solver!r} {failure} at knot {knot:.3g} of a batch of windows: the equation "
+                "is too stiff for its tolerances. Use a fixed solver (euler, midpoint, heun, rk4), or larger rtol and "
+                "atol."
             )
         drive = self.spline.evaluate(u)[..., self.channels :]
         return self.field(z, slope, drive if drive.shape[-1] else None)

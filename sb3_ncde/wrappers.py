@@ -19,6 +19,7 @@ class ActionMaskObservation(gym.ObservationWrapper[dict[str, Any], Any, Any], gy
     :param mask_key: key of the mask
     :param observation_key: key of an observation that is no Dict
     :raises ValueError: if the environment has no ``action_masks()``, or has the key already
+    :raises TypeError: if the actions are not discrete
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class ActionMaskObservation(gym.ObservationWrapper[dict[str, Any], Any, Any], gy
     def observation(self, observation: Any) -> dict[str, Any]:
         """Return the observation and the mask of the present step."""
         values = observation if isinstance(observation, dict) else {self.observation_key: observation}
-        mask = np.asarray(self.env.get_wrapper_attr("action_masks")(), dtype=np.int8).ravel()
+        mask = np.ravel(self.env.get_wrapper_attr("action_masks")())
         size = self.observation_space[self.mask_key].shape[0]  # type: ignore[index]
         if mask.size != size:
             raise ValueError(f"action_masks() returned {mask.size} values, but {self.action_space} has {size} options.")
-        return {**values, self.mask_key: mask}
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError(f"action_masks() returned {mask.tolist()}, but its values must be 0 or 1.")
+        return {**values, self.mask_key: mask.astype(np.int8)}  # a copy: the environment may write to its own

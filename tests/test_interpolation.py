@@ -31,13 +31,44 @@ def test_hermite_is_the_formula_of_backward_differences(place: float) -> None:
     """X' = s0 + (s1 - s0)(4u - 3u^2), s1 the increment of the interval, s0 of that before (the first: its own)."""
     increments, drive = random_path()
     before = th.cat((increments[:1], increments[:-1]))
-    path = Hermite(increments, drive)
+    path = Hermite(increments, drive, th.ones(4, 3, 1))
     th.testing.assert_close(path.slope(place), before + (increments - before) * (4 * place - 3 * place**2))
     steps = drive.diff(dim=0)
     old = th.cat((steps[:1], steps[:-1]))
     expected = drive[:-1] + old * place + (steps - old) * (2 * place**2 - place**3)
     th.testing.assert_close(path.drive_at(place), expected)
-    assert Hermite(increments, None).drive_at(place) is None
+    assert Hermite(increments, None, th.ones(4, 3, 1)).drive_at(place) is None
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.5, 1.0])
+def test_hermite_is_torchcde_s_with_uneven_times(place: float) -> None:
+    """The same curve: by torchcde over time, here over u."""
+    increments, drive = random_path()
+    steps = 0.2 + 2 * th.rand(4, 1, 1, dtype=th.float64)  # one for all windows, as torchcde asks for
+    path = Hermite(increments, drive, steps.expand(4, 3, 1))
+    times = th.cat((th.zeros(1), steps.flatten().cumsum(0)))
+    values = th.cat((th.zeros(1, 3, 2), increments.cumsum(0)))
+    drive_at = path.drive_at(place)
+    assert drive_at is not None
+    for knots, ours, by_time in ((values, path.slope(place), True), (drive, drive_at, False)):
+        coefficients = torchcde.hermite_cubic_coefficients_with_backward_differences(knots.transpose(0, 1), times)
+        spline = torchcde.CubicSpline(coefficients, times)
+        # At the very end of an interval torchcde is on the next one, but the curve and its slope are continuous.
+        for interval, step in enumerate(steps.flatten()):
+            at = times[interval] + place * step
+            expected = spline.derivative(at) * step if by_time else spline.evaluate(at)
+            th.testing.assert_close(ours[interval], expected)
+    th.testing.assert_close(path.slope(1.0), increments)
+
+
+def test_hermite_where_no_time_passes() -> None:
+    """Straight as long as none has; later it leaves with no speed, and the slope of before holds after it."""
+    increments = th.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 0.0]).double().view(-1, 1, 1)
+    steps = th.tensor([0.0, 2.0, 1.0, 0.0, 0.5, 0.0]).double().view(-1, 1, 1)
+    leaving = Hermite(increments, None, steps).slope(0.0).flatten()
+    assert leaving.tolist() == [0.0, 1.0, 0.5, 0.0, 1.0, 0.0]
+    padding = Hermite(increments, None, steps)
+    assert all(padding.slope(place)[-1].item() == 0.0 for place in (0.0, 0.3, 1.0))
 
 
 def test_rectilinear_is_torchcde_s() -> None:
@@ -65,6 +96,21 @@ def test_adaptive_and_fine_fixed_steps_agree(interpolation: str, rates: bool, pa
     fixed = encode(encoder, sequences)
     encoder.solver, encoder.rtol, encoder.atol = "dopri5", 1e-9, 1e-9
     th.testing.assert_close(encode(encoder, sequences), fixed, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "bosh3"])
+@pytest.mark.parametrize("interpolation", ["linear", "rectilinear"])
+def test_an_adaptive_step_that_ends_on_a_knot_does_not_pass_the_next(interpolation: str, solver: str) -> None:
+    """Features that rest but for one change let the solver take its largest steps, which end on knots."""
+    th.manual_seed(17)
+    encoder = make_encoder(8, 8, solver=solver, interpolation=interpolation, path_in_field=False, rtol=1e-6, atol=1e-6)
+    sequences = random_sequences(1, 8)
+    sequences[..., :2] = sequences[:, :1, :2]
+    sequences[:, 4:, :2] += 1.0
+    sequences[..., 2] = 1.0
+    adaptive = encode(encoder, sequences)
+    encoder.solver, encoder.solver_steps = "rk4", 32
+    th.testing.assert_close(adaptive, encode(encoder, sequences), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
@@ -125,6 +171,15 @@ def test_ratio_is_one(kwargs: dict[str, Any]) -> None:
     assert worst_difference(make(**kwargs), 2) < (1e-4 if "rtol" in kwargs else 1e-5)
 
 
+@pytest.mark.parametrize("interpolation", ["linear", "rectilinear"])
+def test_ratio_is_one_where_features_rest(interpolation: str) -> None:
+    """A one-hot observation changes in two features at once, or in none."""
+    kwargs = {"solver": "dopri5", "rtol": 1e-6, "atol": 1e-6, "interpolation": interpolation, "rates": False}
+    env = make_vec_env("FrozenLake-v1", 2, seed=0)
+    model = RecurrentPPO("NCDEPolicy", env, n_steps=32, batch_size=20, policy_kwargs=kwargs, seed=0, device="cpu")
+    assert worst_difference(model, 2) < 1e-4
+
+
 @pytest.mark.parametrize("history_length", [1, 4])
 @pytest.mark.parametrize("solver", ["rk4", "dopri5"])
 def test_the_preset_learns(history_length: int, solver: str) -> None:
@@ -174,6 +229,14 @@ def test_a_solve_that_fails_loses_nothing(failure: str, adjoint: bool, monkeypat
     model.train()
 
 
+def test_diverged_weights_are_not_called_a_stiff_equation() -> None:
+    model = make(solver="dopri5")
+    with th.no_grad():
+        model.policy.lstm_actor.initial[0].weight.fill_(th.nan)
+    with pytest.raises(ValueError, match=r"not finite at the first observation.*weights have diverged"):
+        model.learn(16)
+
+
 def test_an_adjoint_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = make_encoder(solver="dopri5", adjoint=True)
     empty = th.zeros(1, 2, encoder.hidden_size, dtype=th.float64)
@@ -201,6 +264,13 @@ def test_an_adjoint_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_go_together_is_refused(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**kwargs)
+
+
+def test_the_preset_with_heads_and_time_of_the_user_s() -> None:
+    assert make(**presets.lerax(net_arch=[5])).policy.net_arch == [5]
+    with pytest.raises(ValueError, match=r"the agent would not see the time. Leave time_channel=True"):
+        make(**presets.lerax(time_key=0))
+    make(**presets.lerax(time_key=0, time_channel=True))
 
 
 def test_heads_by_the_seed_s_names() -> None:

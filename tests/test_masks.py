@@ -93,6 +93,43 @@ def test_the_wrapper_shows_the_mask_of_the_present_step(space: spaces.Space[Any]
     assert (observation["mask"] == env.unwrapped.action_masks()).all()  # type: ignore[attr-defined]
 
 
+def test_a_truncated_episode_may_end_with_nothing_allowed() -> None:
+    """RecurrentPPO asks for the value of its last observation, and takes no action there."""
+
+    class Exhausted(MaskedWalk):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            result = super().step(action)
+            if result[3]:
+                self.masks = np.zeros_like(self.masks)
+            return result
+
+    env = make_vec_env(lambda: ActionMaskObservation(Exhausted(truncates=True)), 2, seed=0)
+    policy_kwargs = {"action_mask_key": "action_mask"}
+    RecurrentPPO("MultiInputNCDEPolicy", env, n_steps=32, policy_kwargs=policy_kwargs, seed=0, device="cpu").learn(64)
+
+
+def test_the_wrapper_s_mask_is_a_copy() -> None:
+    env = ActionMaskObservation(MaskedWalk())
+    observation, _ = env.reset(seed=0)
+    before = observation["action_mask"].copy()
+    env.unwrapped.masks[:] = ~env.unwrapped.masks  # type: ignore[attr-defined]
+    assert (observation["action_mask"] == before).all()
+
+
+@pytest.mark.parametrize("observation", [np.zeros(3, np.float32), {"observation": np.zeros(3, np.float32)}])
+def test_an_observation_without_its_mask_is_refused(observation: Any) -> None:
+    model = make(spaces.Discrete(4))
+    with pytest.raises(ValueError, match=r"keys \['action_mask', 'observation'\], but got (ndarray|one with)"):
+        model.predict(observation)
+
+
+def test_a_mask_of_shape_nothing() -> None:
+    space = spaces.Dict(walk=spaces.Box(-1, 1, (3,)), mask=spaces.Box(0, 1, ()))
+    policy = MultiInputNCDEPolicy(space, spaces.Discrete(1), lambda _: 0.0, action_mask_key="mask")
+    observation = {"walk": np.zeros(3, np.float32), "mask": np.ones((), np.float32)}
+    assert policy.predict(observation)[0] == 0
+
+
 def test_environments_that_cannot_be_wrapped_are_refused() -> None:
     with pytest.raises(ValueError, match="no method action_masks"):
         ActionMaskObservation(RandomWalk())
@@ -102,6 +139,11 @@ def test_environments_that_cannot_be_wrapped_are_refused() -> None:
     env.unwrapped.action_masks = lambda: np.ones(7)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"returned 7 values, but .* has 2 options"):
         env.reset(seed=0)
+    env.unwrapped.action_masks = lambda: np.array([0.5, 1.0])  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"returned \[0.5, 1.0\], but its values must be 0 or 1"):
+        env.reset(seed=0)
+    with pytest.raises(TypeError, match="Only Discrete, MultiDiscrete and MultiBinary actions can be masked, not Box"):
+        ActionMaskObservation(MaskedWalk(action_space=spaces.Box(-1, 1, (2,))))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +164,7 @@ def test_environments_that_cannot_be_wrapped_are_refused() -> None:
             {"observation": "dict", "action_space": spaces.Box(-1, 1, (2,))},
             "walk",
             TypeError,
-            "only Discrete, MultiDiscrete and MultiBinary actions can be masked",
+            "Only Discrete, MultiDiscrete and MultiBinary actions can be masked",
         ),
     ],
 )

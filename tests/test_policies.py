@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import subprocess
 import sys
 import warnings
@@ -495,8 +496,9 @@ def test_predict_for_one_environment_without_a_vector() -> None:
         model.predict(np.zeros(3, np.float32), state, start)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    shown = re.escape(f"{value:g}")
     observation: dict[str, np.ndarray] = {
         "walk": np.zeros((2, 3), np.float32),
         "flag": np.zeros((2, 1), np.int64),
@@ -507,19 +509,19 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
     observation["walk"][1, 2] = value
     with pytest.raises(
         ValueError,
-        match=rf"Environment 1 of 2, step 1 of its episode: the observation 'walk' is {value} at index \[2\]",
+        match=rf"Environment 1 of 2, step 1 of its episode: the observation 'walk' is {shown} at index \[2\]",
     ):
         model.predict(observation, state)
     observation["walk"][1, 2], observation["time"][0] = 0.0, value
     with pytest.raises(
-        ValueError, match=rf"Environment 0 of 2, step 1 of its episode: the observation 'time' is {value}"
+        ValueError, match=rf"Environment 0 of 2, step 1 of its episode: the observation 'time' is {shown}"
     ):
         model.predict(observation, state)
     with pytest.raises(ValueError, match=r"Environment 0 of 2, step 0 of its episode"):
         model.predict(observation, state, episode_start=np.array([True, False]))
     model = make()
     with pytest.raises(
-        ValueError, match=rf"Environment 0 of 1, step 0 of its episode: the observation is {value} at index \[1\]"
+        ValueError, match=rf"Environment 0 of 1, step 0 of its episode: the observation is {shown} at index \[1\]"
     ):
         model.predict(np.array([0, value, 0], np.float32))
 
