@@ -88,7 +88,8 @@ def check_finite(
         raise ValueError(
             f"{_where(env, episode_starts, history, state)}: the observation{name and f' {name!r}'} is "
             f"{value:g} at index {index}. Observations must be finite and not above {LARGEST:g}, where float32 "
-            "overflows: normalise them (VecNormalize); where NaN means that a sensor has no value, pass missing_values=True."
+            "overflows: normalise them (VecNormalize); where NaN means that a sensor has no value, pass "
+            "missing_values=True."
         )
     env = int((~allowed).any(dim=1).nonzero()[0])
     raise ValueError(
