@@ -5,6 +5,7 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from decimal import Decimal, InvalidOperation
 from types import UnionType
 from typing import Any, get_args
 
@@ -209,9 +210,18 @@ def _check_integer(name: str, value: Any, minimum: int, optional: bool = False) 
 
 
 def _check_positive(name: str, value: Any, meaning: str) -> None:
-    _check_type(name, value, int | float, f"a number, {meaning}")
+    _check_type(name, value, int | float, f"a number, {meaning}{_yaml_hint(value)}")
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}={value}: {meaning} must be finite and above 0.")
+
+
+def _yaml_hint(value: object) -> str:
+    """Return how a text that stands for a number is written in YAML."""
+    try:
+        number = Decimal(value) if isinstance(value, str) else None
+    except InvalidOperation:
+        number = None
+    return "" if number is None else f" (for YAML 1e-4 is a text: write {number:f})"
 
 
 def _check_type(name: str, value: object, kind: type | UnionType, meaning: str) -> None:
