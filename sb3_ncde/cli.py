@@ -5,9 +5,10 @@ import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch as th
@@ -21,6 +22,7 @@ def train() -> None:
     """Train an agent."""
     from rl_zoo3.train import train as rl_zoo3_train
 
+    _own_options("--no-progress", action="store_true")
     rl_zoo3_train()
 
 
@@ -28,6 +30,7 @@ def enjoy() -> None:
     """Watch an agent."""
     from rl_zoo3.enjoy import enjoy as rl_zoo3_enjoy
 
+    _own_options("--no-progress", action="store_true")
     rl_zoo3_enjoy()
 
 
@@ -35,11 +38,8 @@ def tune() -> None:
     """Take part in a study."""
     from sb3_ncde.zoo.experiment import NCDEExperimentManager
 
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--heartbeat", type=int)
-    options, others = parser.parse_known_args(sys.argv[1:])
-    NCDEExperimentManager.heartbeat_interval = options.heartbeat
-    sys.argv[1:] = [*others, "-optimize"]
+    NCDEExperimentManager.heartbeat_interval = _own_options("--heartbeat", type=int)
+    sys.argv.append("-optimize")
     train()
 
 
@@ -51,22 +51,22 @@ def plot() -> None:
     from matplotlib import pyplot as plt
     from rl_zoo3.plots.plot_train import plot_train
 
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-o", "--output", type=Path)
-    options, others = parser.parse_known_args(sys.argv[1:])
+    output = _own_options("-o", "--output", type=Path)
     # As the RL Zoo names the folders of environments.
-    sys.argv[1:] = [option.replace("/", "-") if option in gym.registry else option for option in others]
+    sys.argv[1:] = [option.replace("/", "-") if option in gym.registry else option for option in sys.argv[1:]]
     plot_train()  # type: ignore[no-untyped-call]
     if not plt.gca().lines:
         sys.exit("There is nothing to draw: no run with as many episodes as --episode-window in the log folder.")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    plt.savefig(options.output, dpi=150)
-    print(f"Saved to {options.output}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    plt.savefig(output, dpi=150)
+    print(f"Saved to {output}")
 
 
 def record_video() -> None:
     """Record an agent."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws to memory
+    for package in _own_options("--gym-packages", nargs="+", default=[]):
+        import_module(package)
     runpy.run_module("rl_zoo3.record_video", run_name="__main__")
 
 
@@ -75,6 +75,14 @@ def benchmark() -> None:
     from sb3_ncde.zoo.benchmark import main as benchmark_main
 
     benchmark_main()
+
+
+def _own_options(*names: str, **kwargs: Any) -> Any:
+    """Take an option that the RL Zoo's command does not have from the command line, and return its value."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(*names, dest="value", **kwargs)
+    options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
+    return options.value
 
 
 class Command(NamedTuple):
@@ -96,24 +104,28 @@ class Command(NamedTuple):
 
 # In these tuples the last entry is the value; for a flag it is the empty string.
 _COMMON = (("--algo", "ppo_ncde"), ("--device", "cpu"), ("--num-threads", "1"))
+_PROGRESS = ("--no-progress", "--progress", "-P", "")
+_NO_PROGRESS = "  --no-progress         without the progress bar\n"
 
 COMMANDS = {
     "train": Command(
         train,
         "train an agent, evaluate it while it learns, and save it. Ctrl-C ends training early and saves the agent",
-        (*_COMMON, ("-f", "--log-folder", "logs"), ("-P", "--progress", "")),
+        (*_COMMON, ("-f", "--log-folder", "logs"), _PROGRESS),
         (
             "--env CartPoleNoVel-v1",
             "--env PendulumNoVel-v1 --seed 1 --save-freq 20000 --tensorboard-log tb",
             "--env CartPoleNoVel-v1 -params policy_kwargs:'dict(history_length=16)' learning_rate:0.0005",
             "--env CartPoleNoVel-v1 -i logs/ppo_ncde/CartPoleNoVel-v1_1/CartPoleNoVel-v1.zip",
         ),
+        _NO_PROGRESS,
     ),
     "enjoy": Command(
         enjoy,
         "watch a trained agent",
-        (*_COMMON, ("-f", "--folder", "logs"), ("-P", "--progress", "")),
+        (*_COMMON, ("-f", "--folder", "logs"), _PROGRESS),
         ("--env CartPoleNoVel-v1", "--env CartPoleNoVel-v1 --load-best --no-render -n 5000"),
+        _NO_PROGRESS,
     ),
     "tune": Command(
         tune,
@@ -149,6 +161,7 @@ COMMANDS = {
         "record a trained agent to an mp4 file",
         (("--algo", "ppo_ncde"), ("-f", "--folder", "logs")),
         ("--env CartPoleNoVel-v1 -n 500",),
+        "  --gym-packages ...    modules to import that register environments\n",
     ),
     "benchmark": Command(
         benchmark,

@@ -1,8 +1,14 @@
 """The README's code runs as it stands, but for the number of steps."""
 
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sb3_ncde.arguments import NCDEArguments
 from tests.envs import MaskedWalk
@@ -19,6 +25,40 @@ def test_code_runs() -> None:
             namespace["model"].n_steps = namespace["model"].rollout_buffer.buffer_size = 16
             namespace["model"].learn(64)
     assert len(blocks) == 7
+
+
+SHORTER = {
+    "train": "-n 512 --eval-freq -1",
+    "enjoy": "-n 100",
+    "plot": "-w 1",
+    "record-video": "-n 20",
+    "benchmark": "--seeds 0 -n 512 --eval-steps 100",
+    "tune": "-n 512 --max-total-trials 1 --eval-episodes 1 --n-evaluations 1",
+}
+"""Options that make each of the commands short; the last of an option's values counts."""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_commands_of_the_zoo_run(tmp_path: Path) -> None:
+    """As typed in from the page, in one folder; those of a server only where there is one."""
+    pytest.importorskip("rl_zoo3")
+    section = README.split("## In the RL Zoo")[1].split("\n## ")[0]
+    lines = re.findall(r"^    ((?:sb3-ncde|python -m) .*)$", section, flags=re.MULTILINE)
+    assert {word for line in lines for word in line.split()} >= SHORTER.keys()
+    # Among them the commands of the environment that runs the tests; where there is a display, no window.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}
+    for line in lines:
+        command = line.partition("#")[0].replace("rl_zoo3.", "")
+        name = next(word for word in command.split() if word in SHORTER)
+        if "postgresql://" in line:
+            if "TEST_POSTGRES" not in os.environ:
+                continue
+            line = re.sub(r"postgresql://\S+", os.environ["TEST_POSTGRES"], line)
+            line = line.replace("--study-name pendulum", f"--study-name {tmp_path.name}-{time.time()}")
+        typed = f"{line.partition('#')[0]} {SHORTER[name]}"
+        done = subprocess.run(typed, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, typed + done.stdout + done.stderr
 
 
 def test_table_of_arguments_is_complete() -> None:

@@ -16,7 +16,7 @@ optuna = pytest.importorskip("optuna")
 
 from optuna.trial import TrialState  # noqa: E402
 
-from sb3_ncde.zoo.study import FINISHED, open_storage, optimize  # noqa: E402
+from sb3_ncde.zoo.study import FINISHED, join, open_storage, optimize  # noqa: E402
 
 POSTGRES = "TEST_POSTGRES"
 """Environment variable with the URL of a database for tests; ``.ci/run`` starts the server and sets it."""
@@ -155,9 +155,33 @@ def test_workers_may_begin_together_on_an_empty_database(url: str, tmp_path: Pat
     assert [opener.returncode for opener in openers] == [0] * 4, errors
 
 
-def test_a_storage_that_is_not_there_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("url", "heartbeat", "message"),
+    [
+        ("studies.db", 30, r"'studies.db' is no URL of a storage: it is sqlite:///studies.db"),
+        ("sqlite:///studies.db", 0, "A heartbeat every 0 seconds"),
+    ],
+)
+def test_what_is_no_storage_is_refused(url: str, heartbeat: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_storage(url, heartbeat)
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+def test_a_study_has_one_purpose(storage: Any, name: str) -> None:
+    join(name, storage, "ppo_ncde on A").ask()
+    assert len(join(name, storage, "ppo_ncde on A").trials) == 1
+    with pytest.raises(ValueError, match=r"but it is for ppo_ncde on A, not for ppo_ncde on B: use --study-name"):
+        join(name, storage, "ppo_ncde on B")
+    make_study(storage, f"{name}-stock").ask()
+    with pytest.raises(ValueError, match=r"but it is not of sb3-ncde, not for ppo_ncde on B"):
+        join(f"{name}-stock", storage, "ppo_ncde on B")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_storage_that_is_not_there_is_an_error(scheme: str) -> None:
     with pytest.raises(Exception, match="refused"):
-        open_storage("postgresql://postgres@127.0.0.1:1/none", 30)
+        open_storage(f"{scheme}://postgres@127.0.0.1:1/none", 30)
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")

@@ -102,11 +102,12 @@ def test_one_command_trains_watches_plots_and_records(tmp_path: Path) -> None:
     zoo("plot", f"--env {ENV} -w 2 -o pictures/curve.png", tmp_path)
     assert (tmp_path / "pictures/curve.png").read_bytes().startswith(b"\x89PNG")
     assert "There is nothing to draw" in zoo("plot", "--env Pendulum-v1", tmp_path, fails=True)
-    zoo("record-video", f"--env {ENV} -n 50", tmp_path)
+    zoo("record-video", f"--env {ENV} -n 50 --gym-packages json", tmp_path)
     assert list(folder.glob("videos/*.mp4"))
     output = zoo("train", f"--env {ENV} {SHORT} -i {folder}/{ENV}.zip", tmp_path)
     assert "Loading saved VecNormalize stats" in output
-    output = zoo("train", f"--env {ENV} {SHORT} -i {folder}/rl_model_512_steps.zip", tmp_path)
+    output = zoo("train", f"--env {ENV} {SHORT} -i {folder}/rl_model_512_steps.zip --no-progress", tmp_path)
+    assert "1,024/1,024" not in output
     assert output.count("rl_model_vecnormalize_512_steps.pkl") == 2  # for training and for evaluation
 
 
@@ -179,10 +180,15 @@ def test_a_study_s_best_trial_is_an_entry_that_trains(tmp_path: Path) -> None:
     assert encoder.interpolation == "rectilinear"
 
     storage = "--storage sqlite:///logs/ppo_ncde/studies.db --trial-id 0"
-    output = zoo("train", f"--env {ENV} {conf_file} -n 512 --eval-freq -1 {storage}", tmp_path)
+    trial = f"train --env {ENV} {conf_file} -n 512 --eval-freq -1 {storage}"
+    output = run("sb3_ncde.cli", trial, tmp_path)
     encoder = encoder_of(tmp_path / f"logs/ppo_ncde/{ENV}_2/{ENV}.zip")
     assert encoder.latent_size == study.trials[0].params["latent_size"]
     assert encoder.interpolation == "rectilinear"
+    output = run("sb3_ncde.cli", trial.replace("--trial-id 0", "--trial-id 7"), tmp_path, fails=True)
+    assert f"--trial-id 7: study '{ENV}' has 2 trials, numbered from 0" in output
+    output = run("sb3_ncde.cli", f"{trial} --study-name other", tmp_path, fails=True)
+    assert f"The storage has no study 'other'; it has: {ENV}. Use --study-name." in output
 
 
 def test_failed_solves_prune_their_trial(tmp_path: Path) -> None:
@@ -231,6 +237,13 @@ def test_benchmark_keeps_what_is_finished_and_reports_the_worst_seed(tmp_path: P
     assert "worst seed" in output
     assert "has results of other settings" in zoo("benchmark", f"{options} 400 --seeds 3", tmp_path, fails=True)
     assert "No episode ended within 2 steps" in zoo("benchmark", f"{options} 2 --seeds 5", tmp_path, fails=True)
+    config(tmp_path, solver="euler")
+    own = f"--env {ENV} -n 512 -f own --eval-steps 300 --seeds 3 --conf-file config.yml --gym-packages sb3_ncde"
+    zoo("benchmark", own, tmp_path)
+    (model,) = (tmp_path / "own").rglob(f"{ENV}.zip")
+    assert encoder_of(model).solver == "euler"
+    (tmp_path / "config.yml").write_text(f"{ENV}: {{n_timesteps: 1000}}")
+    assert "has results of other settings" in zoo("benchmark", own, tmp_path, fails=True)
     with pytest.raises(RuntimeError, match=r"sb3-ncde train --algo none failed(.|\n)*invalid choice: 'none'"):
         benchmark.Benchmark(ENV, tmp_path, None, 1).call(tmp_path / "none.txt", "train", "--algo", "none")
 

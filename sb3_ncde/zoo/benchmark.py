@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,15 +45,29 @@ class Benchmark:
     :param folder: for the trained agents, the commands' output and the evaluations' episodes
     :param n_timesteps: steps of training; None: as the settings say
     :param eval_steps: steps of evaluation
+    :param conf_file: settings, as the RL Zoo's ``--conf-file``; None: those of this package
+    :param gym_packages: modules to import that register environments
     """
 
-    def __init__(self, env_id: str, folder: Path, n_timesteps: int | None, eval_steps: int) -> None:
+    def __init__(
+        self,
+        env_id: str,
+        folder: Path,
+        n_timesteps: int | None,
+        eval_steps: int,
+        conf_file: str | None = None,
+        gym_packages: Sequence[str] = (),
+    ) -> None:
         self.env_id = env_id
         self.folder = folder
         self.n_timesteps = n_timesteps
         self.eval_steps = eval_steps
         self.children: list[subprocess.Popen[str]] = []
-        settings = hyperparams.get(env_id, hyperparams["default"])
+        self.packages = ["--gym-packages", *gym_packages] if gym_packages else []
+        self.conf = [] if conf_file is None else ["--conf-file", conf_file]
+        settings: object = hyperparams.get(env_id, hyperparams["default"])
+        if conf_file is not None:
+            settings = Path(conf_file).read_text() if Path(conf_file).exists() else conf_file
         self.asked = {"settings": settings, "n_timesteps": n_timesteps, "eval_steps": eval_steps}
 
     def run(self, seed: int) -> Result:
@@ -68,9 +83,9 @@ class Benchmark:
                 raise ValueError(f"{folder} has results of other settings: remove it, or choose another log folder.")
             return Result(seed, load_results(str(evaluation))["r"].tolist())
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-        common = ["--env", self.env_id, "-f", str(folder)]
+        common = ["--env", self.env_id, "-f", str(folder), *self.packages]
         steps = [] if self.n_timesteps is None else ["-n", str(self.n_timesteps)]
-        self.call(folder / "train.txt", "train", *common, "--seed", str(seed), "--eval-freq", "-1", *steps)
+        self.call(folder / "train.txt", "train", *common, "--seed", str(seed), "--eval-freq", "-1", *steps, *self.conf)
         options = ["--no-render", "-n", str(self.eval_steps), "--reward-log", str(evaluation)]
         self.call(folder / "enjoy.txt", "enjoy", *common, *options)
         returns = load_results(str(evaluation))["r"].tolist()
@@ -138,13 +153,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of the trainings")
     parser.add_argument("-n", "--n-timesteps", type=int, help="steps of training; None: as the settings say")
     parser.add_argument("--eval-steps", type=int, help=f"of evaluation; None: {EPISODES} of the longest episodes")
+    parser.add_argument("--conf-file", help="settings: a YAML file, or a Python module; None: this package's")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import that register environments")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="log folder")
     options = parser.parse_args()
+    for package in options.gym_packages:
+        import_module(package)
     limit = gym.spec(options.env).max_episode_steps
     eval_steps = options.eval_steps or EPISODES * (limit or 1000)
     folder = options.log_folder / "benchmark" / EnvironmentName(options.env)
-    benchmark = Benchmark(options.env, folder, options.n_timesteps, eval_steps)
+    benchmark = Benchmark(options.env, folder, options.n_timesteps, eval_steps, options.conf_file, options.gym_packages)
     try:
         results = benchmark.run_all(options.seeds, options.jobs)
     except KeyboardInterrupt:

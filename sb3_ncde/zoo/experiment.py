@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.zoo import ALGO
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
-from sb3_ncde.zoo.study import open_storage, optimize
+from sb3_ncde.zoo.study import join, open_storage, optimize
 
 
 class NCDEExperimentManager(ExperimentManager):
@@ -50,8 +50,7 @@ class NCDEExperimentManager(ExperimentManager):
         hyperparams = copy.deepcopy(hyperparams)
         policy_kwargs = as_mapping(hyperparams.get("policy_kwargs"))
         if trial_id is not None:
-            study = optuna.load_study(study_name=self.study_name, storage=self._open_storage())
-            hyperparams |= convert_ppo_ncde_params(study.trials[trial_id].params, policy_kwargs)
+            hyperparams |= convert_ppo_ncde_params(self._params_of_trial(trial_id), policy_kwargs)
         if custom is not None:
             policy_kwargs = as_mapping(hyperparams.get("policy_kwargs")) | as_mapping(custom.get("policy_kwargs"))
             hyperparams |= custom
@@ -63,6 +62,23 @@ class NCDEExperimentManager(ExperimentManager):
             print("With what the command line changes of them:")
             print(yaml.dump(saved))
         return hyperparams, saved
+
+    def _params_of_trial(self, trial_id: int) -> dict[str, Any]:
+        """Return what was sampled in a trial.
+
+        :raises ValueError: if there is no such study or trial
+        """
+        storage = self._open_storage()
+        studies = optuna.get_all_study_names(storage)
+        if self.study_name not in studies:
+            found = ", ".join(studies) or "none"
+            raise ValueError(f"The storage has no study {self.study_name!r}; it has: {found}. Use --study-name.")
+        trials = optuna.load_study(study_name=self.study_name, storage=storage).trials
+        if not 0 <= trial_id < len(trials):
+            raise ValueError(
+                f"--trial-id {trial_id}: study {self.study_name!r} has {len(trials)} trials, numbered from 0."
+            )
+        return trials[trial_id].params
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
         """Return the model and its settings, or None where a study is to find them."""
@@ -113,12 +129,12 @@ class NCDEExperimentManager(ExperimentManager):
                 f"--n-jobs {self.n_jobs}: start the same command several times instead; workers share a study."
             )
         storage = self._open_storage()
-        study = optuna.create_study(
-            study_name=self.study_name,
-            storage=storage,
+        study = join(
+            str(self.study_name),
+            storage,
+            f"{self.algo} on {self.env_name.gym_id}",
             sampler=self._create_sampler(self.sampler),
             pruner=self._create_pruner(self.pruner),
-            load_if_exists=True,
             direction="maximize",
         )
         n_trials = self.n_trials if self.max_total_trials is None else self.max_total_trials

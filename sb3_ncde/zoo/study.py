@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -21,11 +22,14 @@ from optuna.storages import (
 )
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from tqdm import tqdm
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
+PURPOSE = "purpose"
+"""A study's attribute that says what it is for."""
 PATIENCE = 30.0
 """Seconds to wait for a storage whose tables another worker is creating."""
 MAX_RETRY = 3
@@ -44,14 +48,26 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
     :param heartbeat_interval: seconds between two signs of life of a worker; after three without one its trial counts
         as lost
     :raises ImportError: if there is no driver for the database
+    :raises ValueError: for what is no URL, or an interval that is not positive
     """
+    if heartbeat_interval <= 0:
+        raise ValueError(f"A heartbeat every {heartbeat_interval} seconds: it takes at least 1.")
     if url.endswith(".log"):
         Path(url).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(url))
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError(
+            f"{url!r} is no URL of a storage: it is sqlite:///studies.db, postgresql://user:password@host/database, "
+            "or a journal file whose name ends in .log."
+        ) from None
     # By the scheme alone SQLAlchemy 2.0 and 2.1 choose different drivers; the extra zoo brings this one.
-    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    url = parsed.render_as_string(hide_password=False)
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -69,6 +85,23 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
             if not created_by_others or time.monotonic() > end:
                 raise
             time.sleep(random.uniform(0.1, 0.5))
+
+
+def join(name: str, storage: BaseStorage, purpose: str, **kwargs: Any) -> optuna.Study:
+    """Return the study of a name, and create it where there is none.
+
+    :param purpose: what the study is for; a name has one
+    :param kwargs: arguments of Optuna's ``create_study``
+    :raises ValueError: if the study has trials for another purpose: their parameters and values cannot be compared
+    """
+    study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, **kwargs)
+    found = study.user_attrs.get(PURPOSE)
+    if found is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(PURPOSE, purpose)
+    elif found != purpose:
+        other = "not of sb3-ncde" if found is None else f"for {found}"
+        raise ValueError(f"The storage has a study {name!r}, but it is {other}, not for {purpose}: use --study-name.")
+    return study
 
 
 def optimize(
