@@ -5,8 +5,8 @@ over it, never a pointwise derivative at a knot, where the derivative jumps. Eve
 integrates a linear control exactly, and an increment of zero (padding) leaves z as it is, bit for bit.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch as th
 import torchcde
@@ -78,6 +78,32 @@ def integrate(field: Field, initial: th.Tensor, path: Interpolation, solver: str
     return th.stack(knots)
 
 
+def integrate_within(
+    field: Field, knots: th.Tensor, path: Interpolation, solver: str, steps: int, place: float
+) -> th.Tensor:
+    """Return z at a fraction of each interval, (I, B, Z), by the same steps from its first knot, shortened.
+
+    At a fraction of 1 this is what :func:`integrate` returns at the next knot.
+
+    :param knots: z at the knots, from :func:`integrate`, (I + 1, B, Z)
+    :param path: over I intervals
+    :param solver: a name in :data:`SOLVERS`
+    :param steps: solver steps per interval
+    :param place: fraction of the interval
+    """
+    tableau = SOLVERS[solver]
+    z = knots[:-1].flatten(0, 1)  # (I * B, Z): the intervals side by side
+    for step in range(steps):
+        slopes: list[th.Tensor] = []
+        for node, row in zip(tableau.nodes, tableau.matrix, strict=True):
+            at_stage = place * (step + node) / steps
+            increment, drive = path.slope(at_stage) * (place / steps), path.drive_at(at_stage)
+            drive = None if drive is None else drive.flatten(0, 1)
+            slopes.append(field(_combine(z, row, slopes), increment.flatten(0, 1), drive))
+        z = _combine(z, tableau.weights, slopes)
+    return z.view_as(knots[:-1])
+
+
 def _combine(z: th.Tensor, weights: tuple[float, ...], slopes: list[th.Tensor]) -> th.Tensor:
     """Return z + sum of weight * slope, without the terms whose weight is zero."""
     for weight, slope in zip(weights, slopes, strict=True):
@@ -117,29 +143,35 @@ def integrate_adaptively(
         )
     z = initial
     knots = [z]
-    options = {"step_t": initial.new_ones(1), "min_step": SMALLEST_STEP}
     # Each interval by itself: the path has kinks at the knots, and torchdiffeq does not see a jump (``jump_t``) at
     # which a step happens to end.
     for interval, coefficients in enumerate(path.coefficients().unbind(0)):
-        piece = path.piece(coefficients)
-        channels = path.increments.shape[-1]
+        piece, channels = path.piece(coefficients), path.increments.shape[-1]
+        product = _Product(field, piece, channels, solver, interval)
         # Through the coefficients flow the gradients of all that the path and the drive are made of.
         learned = (coefficients,) if coefficients.requires_grad else ()
-        solution: th.Tensor = torchcde.cdeint(
-            _Slope(piece, channels),
-            _Product(field, piece, channels, solver, interval),
-            z,
-            initial.new_tensor([0.0, 1.0]),
-            adjoint=adjoint,
-            method=solver,
-            rtol=rtol,
-            atol=atol,
-            options=options,
-            **({"adjoint_params": (*parameters, *learned)} if adjoint else {}),
-        )
-        z = solution[:, -1]  # (B, 2, Z) -> (B, Z)
+        gradients = {"adjoint_params": (*parameters, *learned)} if adjoint else {}
+        z = _solve_piece(product, z, (1.0,), rtol, atol, adjoint=adjoint, **gradients)[0]
         knots.append(z)
     return th.stack(knots)
+
+
+def integrate_adaptively_within(
+    field: Field, knots: th.Tensor, path: Interpolation, solver: str, rtol: float, atol: float, places: Sequence[float]
+) -> th.Tensor:
+    """Return z at fractions of each interval, (fractions, I, B, Z), from its first knot, all intervals in one solve.
+
+    :param knots: z at the knots, from :func:`integrate_adaptively`, (I + 1, B, Z)
+    :param path: over I intervals
+    :param solver: a name in :data:`ADAPTIVE_SOLVERS`
+    :param rtol: relative tolerance of a step
+    :param atol: absolute tolerance of a step
+    :param places: fractions of the interval, ascending, above 0
+    """
+    piece = path.piece(path.coefficients().flatten(0, 1))
+    product = _Product(field, piece, path.increments.shape[-1], solver, 0)
+    z = _solve_piece(product, knots[:-1].flatten(0, 1), places, rtol, atol, adjoint=False)
+    return z.view(len(places), *knots[:-1].shape)
 
 
 class _Slope(th.nn.Module):
@@ -189,3 +221,22 @@ class _Product(th.nn.Module):
             )
         drive = self.spline.evaluate(u)[..., self.channels :]
         return self.field(z, slope, drive if drive.shape[-1] else None)
+
+
+def _solve_piece(
+    product: _Product, z: th.Tensor, places: Sequence[float], rtol: float, atol: float, **kwargs: Any
+) -> th.Tensor:
+    """Return z at places of one interval, (places, B, Z), from z at its beginning, (B, Z)."""
+    options = {"step_t": z.new_ones(1), "min_step": SMALLEST_STEP}
+    solution: th.Tensor = torchcde.cdeint(
+        _Slope(product.spline, product.channels),
+        product,
+        z,
+        z.new_tensor([0.0, *places]),
+        method=product.solver,
+        rtol=rtol,
+        atol=atol,
+        options=options,
+        **kwargs,
+    )
+    return solution.transpose(0, 1)[1:]  # (B, 1 + places, Z) -> (places, B, Z)

@@ -317,3 +317,40 @@ def test_observations_of_any_size_give_finite_results_and_gradients() -> None:
         encoder.zero_grad()
         th.autograd.backward(th.tanh(output).sum())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+@pytest.mark.parametrize("solver", ["euler", "rk4", "dopri5"])
+@pytest.mark.parametrize(("history_length", "hop_length"), [(1, 1), (4, 1), (4, 2)])
+def test_between_observations_z_runs_from_one_to_the_next(
+    history_length: int, hop_length: int, solver: str, interpolation: str
+) -> None:
+    tolerances: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-9}
+    encoder = make_encoder(
+        history_length, hop_length, solver=solver, interpolation=interpolation, solver_steps=2, **tolerances
+    )
+    sequences = random_sequences(1, 9)
+    at_observations = encode(encoder, sequences)[0, 1:]
+    fractions, z = encoder.between(sequences[0], 6)
+    assert z.shape == (len(fractions), 8, 5)
+    if history_length == 1:
+        assert z.isnan().all()
+        return
+    th.testing.assert_close(z[-1], at_observations, rtol=1e-6, atol=1e-6)
+    same_window = encoder.history.points(np.arange(2, 10)) == encoder.history.points(np.arange(1, 9)) + 1
+    th.testing.assert_close(z[0][same_window][1:], at_observations[:-1][same_window[1:]], rtol=1e-6, atol=1e-6)
+    assert (fractions.diff() >= 0).all()
+    assert fractions[[0, -1]].tolist() == [0, 1]
+    th.testing.assert_close(z[:, 0], encoder.between(sequences[0, :2], 6)[1][:, 0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+def test_between_observations_z_is_that_of_an_observation_there(solver: str) -> None:
+    """On a linear path, a point of it in the middle is as good as an observation (rates would change, so without)."""
+    encoder = make_encoder(solver=solver, rates=False, rtol=1e-9, atol=1e-9, solver_steps=16)
+    sequences = random_sequences(1, 2)
+    middle = sequences[:, 1:].clone()
+    middle[..., :D] = sequences.mean(dim=1, keepdim=True)[..., :D]
+    middle[..., D] /= 2
+    expected = encode(encoder, th.cat((sequences[:, :1], middle), dim=1))[0, 1]
+    th.testing.assert_close(encoder.between(sequences[0], 3)[1][1, 0], expected, rtol=1e-6, atol=1e-6)
