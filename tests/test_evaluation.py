@@ -1,0 +1,120 @@
+"""The study tool: grids of sampling periods and drop rates, and pictures of the latent state."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from matplotlib.figure import Figure
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+pytest.importorskip("scipy")
+pytest.importorskip("matplotlib")
+
+from sb3_ncde.evaluation import evaluate_grid, plot_grid, plot_latents  # noqa: E402
+from sb3_ncde.normalize import VecNormalizeObserved  # noqa: E402
+from tests.envs import RandomWalk  # noqa: E402
+
+ENV = "sb3_ncde/IrregularPendulumNoVel-v1"
+
+
+def make_env(period: int, drop_rate: float) -> gym.Env[Any, Any]:
+    return gym.make(ENV, sampling={"low": period, "high": period}, dropout={"probability": drop_rate})
+
+
+@pytest.fixture(scope="module")
+def model() -> RecurrentPPO:
+    env = make_vec_env(ENV, 2, seed=0, env_kwargs={"dropout": {"probability": 0.3}})
+    kwargs = {"time_key": "time", "dt": 0.15, "missing_values": True}
+    normalized = VecNormalizeObserved(env, skip=["time"])
+    model = RecurrentPPO("MultiInputNCDEPolicy", normalized, n_steps=64, policy_kwargs=kwargs, seed=0, device="cpu")
+    return model.learn(128)
+
+
+def test_a_grid_is_what_evaluate_policy_returns(model: RecurrentPPO, tmp_path: Path) -> None:
+    normalize: Any = model.get_vec_normalize_env()
+    before = normalize.obs_rms["observation"].mean.copy()
+    table = evaluate_grid(model, make_env, [2, 5], [0.0, 0.5], n_episodes=6, n_envs=3, seed=7, progress_bar=True)
+    assert table[["period", "drop_rate"]].to_numpy().tolist() == [[2, 0.0], [2, 0.5], [5, 0.0], [5, 0.5]]
+    assert (table["low"] <= table["mean"]).all()
+    assert (table["mean"] <= table["high"]).all()
+    assert (table["worst"] <= table["mean"]).all()
+    assert (normalize.obs_rms["observation"].mean == before).all()
+
+    normalize.save(str(tmp_path / "vecnormalize.pkl"))
+    env = make_vec_env(make_env, 3, seed=7, env_kwargs={"period": 5, "drop_rate": 0.5})  # type: ignore[arg-type]
+    env = VecNormalizeObserved.load(str(tmp_path / "vecnormalize.pkl"), env)
+    env.training = env.norm_reward = False
+    returns, _ = evaluate_policy(model, env, 6, return_episode_rewards=True)
+    assert table["mean"].iloc[-1] == pytest.approx(np.mean(returns))
+    assert table["std"].iloc[-1] == pytest.approx(np.std(returns))
+    model.save(tmp_path / "model")
+    loaded = RecurrentPPO.load(tmp_path / "model", device="cpu")
+    again = evaluate_grid(loaded, make_env, [5], [0.5], n_episodes=6, n_envs=3, seed=7, vec_normalize=env)
+    assert again.iloc[0].to_dict() == table.iloc[-1].to_dict()
+
+
+def test_other_environments_than_the_model_s_are_refused(model: RecurrentPPO) -> None:
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        evaluate_grid(model, lambda period, drop_rate: gym.make("Pendulum-v1"), n_episodes=1)
+    walks = make_vec_env(RandomWalk, 2)
+    with pytest.raises(ValueError, match="but there are 2"):
+        plot_latents(RecurrentPPO("NCDEPolicy", walks), walks)
+    with pytest.raises(TypeError, match="that of an NCDEPolicy"):
+        plot_latents(RecurrentPPO("MlpLstmPolicy", walks), walks)
+
+
+def test_a_grid_is_drawn_with_a_line_and_a_band_for_each_drop_rate(model: RecurrentPPO) -> None:
+    table = evaluate_grid(model, make_env, [1, 3], [0.0, 0.5], n_episodes=2, n_envs=2)
+    axes = plot_grid(table, label="NCDE")
+    assert [line.get_label() for line in axes.lines] == ["NCDE drop rate 0", "NCDE drop rate 0.5"]
+    assert len(axes.collections) == 2
+    assert axes.get_xlabel() == "steps of physics between observations"
+    axes = plot_grid(table[table["period"] == 3], Figure().subplots())
+    assert len(axes.lines) == 1
+    assert axes.get_xlabel() == "share of values that are missing"
+
+
+def marks(axes: Any) -> Any:
+    return np.concatenate([line.get_ydata() for line in axes.lines if line.get_linestyle() == "None"])
+
+
+def test_latents_run_through_what_the_agent_acted_on(model: RecurrentPPO) -> None:
+    figure = plot_latents(model, gym.make(ENV, dropout={"probability": 0.5}), n_points=5)
+    observations, latents, values, actions = figure.axes
+    x = values.lines[0].get_xdata()
+    assert 40 <= len(x) <= 200
+    assert x[0] == 0
+    assert x[-1] == pytest.approx(200 * 0.05, abs=0.3)  # physical time of an episode, but for its last observation
+    segments = [line.get_ydata() for line in latents.lines if line.get_linestyle() == "-"]
+    ends = np.array([segment[-1] for segment in segments]).reshape(16, len(x) - 1)
+    assert (ends == marks(latents).reshape(16, len(x) - 1)).all()
+    assert np.isnan(marks(observations)).mean() == pytest.approx(0.5, abs=0.15)
+    assert len(actions.lines[0].get_ydata()) == len(x)
+    assert np.isfinite(values.lines[0].get_ydata()).all()
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"time_key": 1, "time_kind": "timestamp"}, {"time_key": 1, "history_length": 1}]
+)
+def test_latents_with_any_time_and_action(kwargs: dict[str, Any]) -> None:
+    env_kwargs = {"observation": "column", "time_kind": kwargs.get("time_kind", "elapsed"), "longest": 30}
+    env = make_vec_env(RandomWalk, 1, seed=3, env_kwargs=env_kwargs)
+    if kwargs.get("time_kind") != "timestamp" and "time_key" not in kwargs:
+        kwargs = {"dt": 2.0}
+    model = RecurrentPPO("NCDEPolicy", env, policy_kwargs={"share_features_extractor": False} | kwargs, device="cpu")
+    figure = plot_latents(model, env, seed=5)
+    x = figure.axes[2].lines[0].get_xdata()
+    if "dt" in kwargs:
+        assert np.diff(x) == pytest.approx(2.0)
+    else:
+        assert ((np.diff(x) > 0.5) & (np.diff(x) < 1.5)).all()
+    plain = DummyVecEnv([lambda: RandomWalk(**env_kwargs)])  # type: ignore[arg-type]
+    plain.seed(5)
+    plain.reset()
+    th.testing.assert_close(len(x), plain.envs[0].get_wrapper_attr("left"))
