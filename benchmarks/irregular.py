@@ -2,8 +2,8 @@
 
 All agents have the same information. NCDEPolicy gets the observation and the elapsed time, and NaN where a sensor has
 no value; the others get what can be made of that by hand (:class:`Features`): held values, their rates, elapsed time
-and, where values are missing, which ones are and for how long. All have the settings of ``configs/ppo_ncde.yml`` for this
-environment, and are evaluated with the sampling of training and with fixed periods.
+and, where values are missing, which ones are and for how long. All have the settings of ``configs/ppo_ncde.yml`` for
+this environment, and are evaluated with the sampling of training and with fixed periods.
 
     python benchmarks/irregular.py                                   # one after the other: many hours
     python benchmarks/irregular.py --agents NCDEPolicy --seeds 0 1   # goes on with what the folder has
