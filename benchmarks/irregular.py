@@ -129,7 +129,7 @@ AGENTS: dict[str, tuple[Callable[..., BaseAlgorithm], Callable[[int, float], gym
 
 def run(agent: str, drop_rate: float, seed: int, steps: int | None, episodes: int, folder: Path) -> None:
     """Train an agent and evaluate it at each period; what the folder has already is kept."""
-    done = folder / f"{agent} drop {drop_rate:g} seed {seed}.csv"
+    done = folder / f"{agent.replace(' ', '_')}-drop-{drop_rate:g}-seed-{seed}.csv"
     if done.exists():
         return
     make_agent, make_evaluated = AGENTS[agent]
