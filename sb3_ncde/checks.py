@@ -14,6 +14,8 @@ from sb3_ncde.history import ObservationHistory, State
 
 COARSEST = 0.01
 """Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
+LONGEST_FAILURE = 5_000
+"""Observations in a row, of all environments together, after which a sensor without a value is an error."""
 LARGEST = 1e18
 """Above it, the square of a value (of which the scale of changes and layer norms are made) overflows float32."""
 _NORMALIZED_TIME = (
@@ -89,13 +91,36 @@ def check_finite(
             f"{_where(env, episode_starts, history, state)}: the observation{name and f' {name!r}'} is "
             f"{value:g} at index {index}. Observations must be finite and not above {LARGEST:g}, where float32 "
             "overflows: normalise them (VecNormalize); where NaN means that a sensor has no value, pass "
-            "missing_values=True."
+            "missing_values=True, and use sb3_ncde.normalize.VecNormalizeObserved for VecNormalize."
         )
     env = int((~allowed).any(dim=1).nonzero()[0])
     raise ValueError(
         f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not; the "
         "features extractor overflows or its weights have diverged (a lower learning rate may help)."
     )
+
+
+class FailureWatch:
+    """Looks for features that are missing in all environments, for ever.
+
+    The statistics of SB3's VecNormalize become NaN with the first NaN, and with them every later value of the feature:
+    to the policy this looks like a sensor that has failed in all environments at once.
+    """
+
+    def __init__(self) -> None:
+        self._missing: th.Tensor | float = 0.0
+
+    def check(self, features: th.Tensor) -> None:
+        """Take in the features of a step of the rollout, (N, D), and raise ValueError for one that has failed."""
+        failed = th.isnan(features).all(dim=0)
+        self._missing = th.where(failed, self._missing + len(features), 0.0)
+        if bool((self._missing >= LONGEST_FAILURE).any()):
+            index = self._missing.argmax().item()
+            raise ValueError(
+                f"Feature {index} has been NaN for {LONGEST_FAILURE} observations in a row, in all environments. If "
+                "they are wrapped in VecNormalize, a single NaN has made its statistics NaN: use "
+                "sb3_ncde.normalize.VecNormalizeObserved. A sensor that never has a value is best left out."
+            )
 
 
 def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:

@@ -26,7 +26,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import split_arguments
-from sb3_ncde.checks import check_finite, check_keys, check_mask, check_state, check_time
+from sb3_ncde.checks import FailureWatch, check_finite, check_keys, check_mask, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import State
 from sb3_ncde.observations import ObservationReader, check_extractor
@@ -113,6 +113,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         share_encoder = self.arguments.share_encoder
         # These are plain attributes, which a module may have before it is initialised.
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
+        self._failures = FailureWatch()
         self._calls_without_state = 0
         self._warned_without_state = False
         # The parent builds an LSTM for the actor, which is replaced below: make it the smallest.
@@ -179,6 +180,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
         self._check_mask(obs, lstm_states.pi, episode_starts)
+        if self.arguments.missing_values and not self.training:
+            self._failures.check(pi_features[:, :-1])
         latent_pi, pi_state = self._step(
             self.lstm_actor, pi_features, lstm_states.pi, episode_starts, not self.training
         )

@@ -243,33 +243,39 @@ def test_a_repeated_observation_is_padding_bit_for_bit() -> None:
     assert (z[0, 4:] == z[0, 3]).all()
 
 
-@pytest.mark.parametrize("path_in_field", [True, False])
-def test_subdividing_an_interval_changes_z_by_the_solver_s_error(path_in_field: bool) -> None:
-    """With rates off, an interpolated observation lies on the path: in the limit of small steps z is the same."""
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.floats(0.1, 0.9), st.booleans())
+@settings(max_examples=25)
+def test_an_observation_on_the_line_between_its_neighbours_may_be_dropped(
+    seed: int, dropped: int, place: float, path_in_field: bool
+) -> None:
+    """With rates off it lies on the path: in the limit of small steps z is the same without it."""
 
     def difference(steps: int) -> float:
-        th.manual_seed(0)
+        th.manual_seed(seed)
         encoder = make_encoder(9, 9, rates=False, path_in_field=path_in_field, solver_steps=steps)
-        sequences = random_sequences(1, 4)
-        left, right = sequences[:, 1:2], sequences[:, 2:3].clone()
-        right[..., -1] /= 2
-        middle = right.clone()
-        middle[..., :-1] = (left[..., :-1] + right[..., :-1]) / 2
-        split = th.cat((sequences[:, :2], middle, right, sequences[:, 3:]), dim=1)
-        return (encode(encoder, split)[0, -1] - encode(encoder, sequences)[0, -1]).abs().max().item()
+        without = random_sequences(1, 6)
+        before, after = without[:, dropped - 1 : dropped], without[:, dropped : dropped + 1].clone()
+        on_line = th.lerp(before, after, place)
+        on_line[..., -1] = place * after[..., -1]
+        after[..., -1] *= 1 - place
+        having = th.cat((without[:, :dropped], on_line, after, without[:, dropped + 1 :]), dim=1)
+        return (encode(encoder, having)[0, -1] - encode(encoder, without)[0, -1]).abs().max().item()
 
-    assert difference(64) < 1e-4
-    assert difference(64) < difference(8) / 40  # midpoint: second order
+    assert difference(64) < 1e-3
+    assert difference(64) < max(difference(8) / 20, 1e-12)  # midpoint: second order, but for what is rounding
 
 
-def test_time_shift_changes_nothing_and_time_scale_does() -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(-4096, 4096), st.floats(1.2, 5.0))
+@settings(max_examples=25)
+def test_time_shift_changes_nothing_and_time_scale_does(seed: int, shift: int, factor: float) -> None:
+    th.manual_seed(seed)
     encoder = make_encoder(timestamps=True, skip=True)
     sequences = random_sequences(2, 9)
     sequences[..., -1] = (sequences[..., -1].cumsum(1) * 64).round() / 64  # sums of these are exact
     z = encode(encoder, sequences)
     shifted, scaled = sequences.clone(), sequences.clone()
-    shifted[..., -1] += 1024.0
-    scaled[..., -1] *= 1.5
+    shifted[..., -1] += shift
+    scaled[..., -1] *= factor
     assert th.equal(encode(encoder, shifted), z)
     assert (encode(encoder, scaled)[:, 1:] - z[:, 1:]).abs().amax(-1).min() > 1e-4
 

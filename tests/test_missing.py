@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.arguments import NCDEArguments
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory
+from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.path import SHORTEST, control_path
 from sb3_ncde.sensors import IrregularSampling, SensorDropout
 from tests.envs import RandomWalk
@@ -207,6 +209,28 @@ def test_sensors_of_every_kind_train() -> None:
         policy_kwargs={"missing_values": True, "time_key": "time"},
     )  # fmt: skip
     model.learn(64)
+
+
+def test_statistics_that_nan_has_poisoned_are_an_error() -> None:
+    """Of SB3's VecNormalize: the first column is missing now and then, and never again has a value."""
+
+    class Flaky(RandomWalk):
+        def _observe(self) -> Any:
+            observation = super()._observe()
+            observation[0] = np.nan if self.np_random.random() < 0.1 else observation[0]
+            return observation
+
+    for normalize, fails in ((VecNormalize, True), (VecNormalizeObserved, False)):
+        env = normalize(make_vec_env(Flaky, 8, seed=0))
+        model = RecurrentPPO(
+            "NCDEPolicy", env, n_steps=64, n_epochs=1, device="cpu", policy_kwargs={"missing_values": True}
+        )
+        if not fails:
+            model.learn(6_000)
+            continue
+        with pytest.raises(ValueError, match=r"Feature 0 has been NaN .*VecNormalizeObserved"):
+            model.learn(6_000)
+        assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
 
 
 @pytest.mark.parametrize(
