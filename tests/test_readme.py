@@ -16,15 +16,17 @@ from tests.envs import MaskedWalk
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_code_runs() -> None:
+def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it saves pictures
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     namespace: dict[str, Any] = {"masked_env": MaskedWalk()}
     for block in blocks:
-        exec(block.replace("35_000", "200"), namespace)
+        exec(block.replace("35_000", "200").replace("n_episodes=100", "n_episodes=2"), namespace)
         if "learn" not in block:
             namespace["model"].n_steps = namespace["model"].rollout_buffer.buffer_size = 16
             namespace["model"].learn(64)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
+    assert {path.name for path in tmp_path.iterdir()} == {"grid.png", "latents.png"}
 
 
 SHORTER = {
