@@ -123,6 +123,12 @@ def test_an_observation_without_its_mask_is_refused(observation: Any) -> None:
         model.predict(observation)
 
 
+def test_a_mask_of_the_wrong_shape_is_refused() -> None:
+    observation = {"observation": np.zeros(3, np.float32), "action_mask": np.ones(3, np.int8)}
+    with pytest.raises(ValueError, match=r"Unexpected observation shape \(3,\) for MultiBinary environment"):
+        make(spaces.Discrete(4)).predict(observation)
+
+
 def test_a_mask_of_shape_nothing() -> None:
     space = spaces.Dict(walk=spaces.Box(-1, 1, (3,)), mask=spaces.Box(0, 1, ()))
     policy = MultiInputNCDEPolicy(space, spaces.Discrete(1), lambda _: 0.0, action_mask_key="mask")

@@ -156,6 +156,25 @@ def test_invariants_with_gaps(
     th.testing.assert_close(permuted.detach().view(3, n_steps, -1), unrolled[order], rtol=0, atol=1e-10)
 
 
+@given(**gaps)
+def test_what_was_observed_before_the_window_and_again_since_is_forgotten(
+    seed: int, missing: float, history_length: int, hop_length: int, n_steps: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    encoder = make_encoder(rng, history_length, min(hop_length, history_length))
+    sequence = random_gaps(rng, 1, n_steps, missing)
+    starts = th.from_numpy((rng.random(n_steps) < 0.1).astype(float))
+    seen = n_steps - (int(starts.nonzero()[-1]) if starts.any() else 0)
+    oldest = n_steps - int(encoder.history.points(np.array([seen]))[0])  # step at which the last window begins
+    other = sequence.clone()
+    for step in range(oldest):
+        again = ~th.isnan(sequence[0, step + 1 : oldest + 1, :D]).all(dim=0)
+        other[0, step, :D] += 100.0 * again
+    zeros = th.zeros(1, 1, encoder.hidden_size, dtype=th.float64)
+    outputs = [encoder(rows[0], (zeros, zeros), starts)[0][-1] for rows in (sequence, other)]
+    th.testing.assert_close(*outputs, rtol=0, atol=0)
+
+
 def test_never_observed_missing_and_zero_are_three_different_things() -> None:
     encoder = make_encoder(np.random.default_rng(0), 4, 2)
     zeros = th.zeros(1, 1, encoder.hidden_size, dtype=th.float64)
