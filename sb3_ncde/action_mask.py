@@ -59,11 +59,13 @@ def choices(action_space: spaces.Space[Any]) -> list[int]:
     """
     if isinstance(action_space, spaces.Discrete):
         return [int(action_space.n)]
-    if isinstance(action_space, spaces.MultiDiscrete):
+    if isinstance(action_space, spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
         return [int(n) for n in action_space.nvec.flatten()]
     if isinstance(action_space, spaces.MultiBinary):
         return [2] * int(np.prod(action_space.shape))
-    raise TypeError(f"Only Discrete, MultiDiscrete and MultiBinary actions can be masked, not {action_space}.")
+    raise TypeError(
+        f"Only Discrete, MultiDiscrete (of one dimension) and MultiBinary actions can be masked, not {action_space}."
+    )
 
 
 def without_key(space: spaces.Space[Any], key: str | None) -> spaces.Space[Any]:

@@ -97,7 +97,8 @@ class NCDEArguments:
                 "3 numbers; use feature_norm='tanh'."
             )
         self._check_solver()
-        if self.time_key is not None and not (self.time_channel or self.rates or self.skip):
+        ages = self.missing_values and self.path_in_field
+        if self.time_key is not None and not (self.time_channel or self.rates or self.skip or ages):
             raise ValueError(
                 f"time_key={self.time_key!r} with time_channel=False, rates=False and skip=False: the agent would not "
                 "see the time. Leave time_channel=True."
@@ -221,7 +222,7 @@ def _yaml_hint(value: object) -> str:
         number = Decimal(value) if isinstance(value, str) else None
     except InvalidOperation:
         number = None
-    return "" if number is None else f" (for YAML 1e-4 is a text: write {number:f})"
+    return "" if number is None or not number.is_finite() else f" (for YAML 1e-4 is a text: write {number:f})"
 
 
 def _check_type(name: str, value: object, kind: type | UnionType, meaning: str) -> None:

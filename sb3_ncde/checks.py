@@ -29,9 +29,10 @@ def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Sp
     """Raise ValueError if an observation of a Dict space has other keys than the space."""
     if not isinstance(space, spaces.Dict):
         return
-    keys = sorted(observation) if isinstance(observation, dict) else None
-    if keys != sorted(space.spaces):
-        found = type(observation).__name__ if keys is None else f"one with {keys}"
+    keys = set(observation) if isinstance(observation, dict) else None
+    if keys != set(space.spaces):
+        found = type(observation).__name__ if keys is None else f"one with {sorted(map(str, keys))}"
+        found += " (of what reset() returns, pass the first)" if isinstance(observation, tuple) else ""
         raise ValueError(
             f"This policy was made for a Dict observation with the keys {sorted(space.spaces)}, but got {found}. Pass "
             "observations as the environment of the training returns them, the time and the action mask among them."
@@ -95,8 +96,8 @@ def check_finite(
         )
     env = int((~allowed).any(dim=1).nonzero()[0])
     raise ValueError(
-        f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not; the "
-        "features extractor overflows or its weights have diverged (a lower learning rate may help)."
+        f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not, or above "
+        f"{LARGEST:g}; the features extractor overflows or its weights have diverged (a lower learning rate may help)."
     )
 
 

@@ -9,8 +9,10 @@ from abc import ABC, abstractmethod
 import torch as th
 import torchcde
 
-from sb3_ncde.path import ControlPath, backward_slope, held_slopes
+from sb3_ncde.path import ControlPath, held
 
+LARGEST_RATIO = 10.0
+"""Of an interval to the one before it: a longer interval has its slope at the start as if it were this long."""
 INTERPOLATIONS = ("linear", "hermite", "rectilinear")
 
 
@@ -122,9 +124,10 @@ class Hermite(Interpolation):
 
 def _leaving(increments: th.Tensor, steps: th.Tensor) -> th.Tensor:
     """Return the slope at the beginning of each interval: the increment if it went on as before, (I, B, ...)."""
-    slopes = held_slopes(th.zeros_like(increments[:1]), backward_slope(increments, steps), steps)[:-1]
-    first = steps.cumsum(dim=0) - steps == 0  # no time has passed before the interval
-    return th.where(first, increments, slopes * steps)
+    before, took = (held(th.zeros_like(values[:1]), values, steps)[:-1] for values in (increments, steps))
+    # Bounded, so that what changed in almost no time does not throw the path far away.
+    ratio = (steps / took.clamp(min=th.finfo(took.dtype).tiny)).clamp(max=LARGEST_RATIO)
+    return th.where(took > 0, before * ratio, increments)  # straight where no time has passed before
 
 
 def rectilinear(increments: th.Tensor, drive: th.Tensor | None) -> Linear:

@@ -67,7 +67,7 @@ def control_path(
             taken = th.where(counts.diff(dim=0) > 0, step + ages[:-1], 0.0)
     if rates:
         first = th.zeros_like(controls[0]) if first_rate is None else first_rate
-        slopes = held_slopes(first.unsqueeze(0), backward_slope(change, taken) * scale[size:], taken)
+        slopes = held(first.unsqueeze(0), backward_slope(change, taken) * scale[size:], taken)
         increments.append(slopes.diff(dim=0))
         values.append(slopes)
     if counts is not None and ages is not None:
@@ -94,18 +94,18 @@ def backward_slope(change: th.Tensor, step: th.Tensor) -> th.Tensor:
     return change / step.clamp(min=SHORTEST)
 
 
-def held_slopes(first: th.Tensor, slopes: th.Tensor, step: th.Tensor) -> th.Tensor:
-    """Return at every knot the slope of the newest interval that took time, (H, B, K); before any, the first.
+def held(first: th.Tensor, values: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return at every knot the value of the newest interval that took time, (H, B, K); before any, the first.
 
     :param first: (1, B, K)
-    :param slopes: that of each interval, (H-1, B, K)
-    :param step: that each took, (H-1, B, 1), or of each slope its own, (H-1, B, K)
+    :param values: slopes, or another property of each interval, (H-1, B, K)
+    :param step: that each took, (H-1, B, 1), or of each value its own, (H-1, B, K)
     """
-    at_knots = th.cat((first, slopes))
+    at_knots = th.cat((first, values))
     timed = step > 0
     if bool(timed.all()):
         return at_knots
-    # The knot whose slope holds at each knot: the newest one at the end of a timed interval.
+    # The knot whose value holds at each knot: the newest one at the end of a timed interval.
     knots = th.arange(1, len(at_knots), device=step.device).view(-1, 1, 1)
     newest = th.where(timed, knots, 0).cummax(dim=0).values  # (H-1, B, 1)
-    return th.cat((first, at_knots.gather(0, newest.expand_as(slopes))))
+    return th.cat((first, at_knots.gather(0, newest.expand_as(values))))

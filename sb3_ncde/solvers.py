@@ -216,8 +216,8 @@ class _Product(th.nn.Module):
             knot = self.interval + u.item()
             raise ValueError(
                 f"solver={self.solver!r} {failure} at knot {knot:.3g} of a batch of windows: the equation "
-                "is too stiff for its tolerances. Use a fixed solver (euler, midpoint, heun, rk4), or larger rtol and "
-                "atol."
+                "is too stiff for its tolerances. Use a fixed solver (euler, midpoint, heun, rk4), larger rtol and "
+                "atol, or smaller observations (normalise them)."
             )
         drive = self.spline.evaluate(u)[..., self.channels :]
         return self.field(z, slope, drive if drive.shape[-1] else None)

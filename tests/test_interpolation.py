@@ -44,7 +44,8 @@ def test_hermite_is_the_formula_of_backward_differences(place: float) -> None:
 def test_hermite_is_torchcde_s_with_uneven_times(place: float) -> None:
     """The same curve: by torchcde over time, here over u."""
     increments, drive = random_path()
-    steps = 0.2 + 2 * th.rand(4, 1, 1, dtype=th.float64)  # one for all windows, as torchcde asks for
+    unit = 10.0 ** th.randint(-6, 7, ()).item()
+    steps = unit * (0.3 + 2 * th.rand(4, 1, 1, dtype=th.float64))  # one for all windows, as torchcde asks for
     path = Hermite(increments, drive, steps.expand(4, 3, 1))
     times = th.cat((th.zeros(1), steps.flatten().cumsum(0)))
     values = th.cat((th.zeros(1, 3, 2), increments.cumsum(0)))
@@ -67,6 +68,10 @@ def test_hermite_where_no_time_passes() -> None:
     steps = th.tensor([0.0, 2.0, 1.0, 0.0, 0.5, 0.0]).double().view(-1, 1, 1)
     leaving = Hermite(increments, None, steps).slope(0.0).flatten()
     assert leaving.tolist() == [0.0, 1.0, 0.5, 0.0, 1.0, 0.0]
+    late = th.tensor([1e-8, 1e7, 1.0, 100.0]).view(-1, 1, 1)  # ratios above 10 count as 10
+    th.testing.assert_close(
+        Hermite(th.ones(4, 1, 1), None, late).slope(0.0).flatten(), th.tensor([1.0, 10.0, 1e-7, 10.0])
+    )
     padding = Hermite(increments, None, steps)
     assert all(padding.slope(place)[-1].item() == 0.0 for place in (0.0, 0.3, 1.0))
 

@@ -116,10 +116,18 @@ def test_the_wrapper_s_mask_is_a_copy() -> None:
     assert (observation["action_mask"] == before).all()
 
 
-@pytest.mark.parametrize("observation", [np.zeros(3, np.float32), {"observation": np.zeros(3, np.float32)}])
-def test_an_observation_without_its_mask_is_refused(observation: Any) -> None:
+@pytest.mark.parametrize(
+    ("observation", "found"),
+    [
+        (np.zeros(3, np.float32), "ndarray"),
+        ({"observation": np.zeros(3, np.float32)}, r"one with \['observation'\]"),
+        ({"observation": np.zeros(3, np.float32), 0: 1}, r"one with \['0', 'observation'\]"),
+        (({}, {}), r"tuple \(of what reset\(\) returns, pass the first\)"),
+    ],
+)
+def test_an_observation_without_its_mask_is_refused(observation: Any, found: str) -> None:
     model = make(spaces.Discrete(4))
-    with pytest.raises(ValueError, match=r"keys \['action_mask', 'observation'\], but got (ndarray|one with)"):
+    with pytest.raises(ValueError, match=rf"keys \['action_mask', 'observation'\], but got {found}"):
         model.predict(observation)
 
 
@@ -148,8 +156,13 @@ def test_environments_that_cannot_be_wrapped_are_refused() -> None:
     env.unwrapped.action_masks = lambda: np.array([0.5, 1.0])  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"returned \[0.5, 1.0\], but its values must be 0 or 1"):
         env.reset(seed=0)
-    with pytest.raises(TypeError, match="Only Discrete, MultiDiscrete and MultiBinary actions can be masked, not Box"):
+    with pytest.raises(
+        TypeError,
+        match=r"Only Discrete, MultiDiscrete \(of one dimension\) and MultiBinary actions can be masked, not Box",
+    ):
         ActionMaskObservation(MaskedWalk(action_space=spaces.Box(-1, 1, (2,))))
+    with pytest.raises(TypeError, match=r"MultiDiscrete \(of one dimension\)"):
+        ActionMaskObservation(MaskedWalk(action_space=spaces.MultiDiscrete([[2, 3], [3, 2]])))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +183,7 @@ def test_environments_that_cannot_be_wrapped_are_refused() -> None:
             {"observation": "dict", "action_space": spaces.Box(-1, 1, (2,))},
             "walk",
             TypeError,
-            "Only Discrete, MultiDiscrete and MultiBinary actions can be masked",
+            r"Only Discrete, MultiDiscrete \(of one dimension\) and MultiBinary actions can be masked",
         ),
     ],
 )

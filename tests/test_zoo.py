@@ -208,6 +208,7 @@ def test_failed_solves_prune_their_trial(tmp_path: Path) -> None:
         {"interpolation": "hermite", "solver": "dopri5", "adjoint": True},
         {"solver": "bosh3"},
         {"interpolation": "rectilinear", "value_width": 32},
+        {"time_key": 0, "time_channel": False},
         {"feature_size": 3, "hop_length": 8, "history_length": 8, "dt": 0.05},
     ],
     ids=str,

@@ -26,7 +26,7 @@ def sample_ppo_ncde_params(
     :param n_envs: environments of a rollout
     :param additional_args: of replay buffers
     :param policy_kwargs: of the configuration. They stay where nothing is sampled for them, and bound what is sampled:
-        no solver is tried that the policy would refuse beside them
+        nothing is tried that the policy would refuse beside them
     """
     fixed = dict(policy_kwargs or {})
     trial.suggest_categorical("history_length", [4, 8, 16, 32])
@@ -36,8 +36,9 @@ def sample_ppo_ncde_params(
     trial.suggest_int("field_depth", 1, 2)
     if fixed.get("solver") not in ADAPTIVE_SOLVERS and fixed.get("interpolation") != "hermite":
         trial.suggest_categorical("solver", ["euler", "midpoint", "heun", "rk4"])
-    trial.suggest_categorical("rates", [True, False])
-    trial.suggest_categorical("skip", [True, False])
+    if fixed.get("time_channel", True):  # else the time may be seen by these alone
+        trial.suggest_categorical("rates", [True, False])
+        trial.suggest_categorical("skip", [True, False])
     trial.suggest_float("time_scale", 0.25, 4.0, log=True)
     trial.suggest_int("n_steps_pow", 5, 10)
     trial.suggest_int("batch_size_pow", 5, 9)
