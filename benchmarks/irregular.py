@@ -35,7 +35,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.evaluation import evaluate_grid, over_agents, plot_grid
-from sb3_ncde.hyperparams import hyperparams
+from sb3_ncde.hyperparams import hyperparams, with_schedules
 from sb3_ncde.normalize import VecNormalizeObserved
 
 ENV = "sb3_ncde/IrregularPendulumNoVel-v1"
@@ -136,7 +136,7 @@ def run(agent: str, drop_rate: float, seed: int, steps: int | None, episodes: in
     settings = dict(hyperparams[ENV])
     n_timesteps = steps or int(settings.pop("n_timesteps"))
     settings = {name: settings[name] for name in settings.keys() - {"policy", "normalize", "n_timesteps"}}
-    settings |= {"seed": seed, "device": "cpu"}
+    settings = with_schedules(settings) | {"seed": seed, "device": "cpu"}
     begin = time.perf_counter()
     model: Any = make_agent(settings, drop_rate)
     model.learn(n_timesteps)

@@ -17,12 +17,11 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
 from tqdm import TqdmExperimentalWarning
 
 import sb3_ncde  # noqa: F401  (registers policies and environments)
-from sb3_ncde.hyperparams import hyperparams
+from sb3_ncde.hyperparams import hyperparams, with_schedules
 
 DEFAULT_ENV = "sb3_ncde/CartPoleNoVel-v1"
 SETTINGS = {
@@ -61,7 +60,7 @@ def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> Recu
         gamma=settings["gamma"],
     )
     warnings.filterwarnings("ignore", category=TqdmExperimentalWarning)  # from SB3's progress bar
-    model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **_schedules(settings))
+    model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **with_schedules(settings))
     try:
         model.learn(n_timesteps or planned, progress_bar=True)
     except KeyboardInterrupt:
@@ -114,14 +113,6 @@ def plot_learning_curve(output: Path, env_id: str, returns: Sequence[float]) -> 
     figure.savefig(picture, dpi=150)
     plt.close(figure)
     return picture
-
-
-def _schedules(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with schedules for the RL Zoo's ``lin_x``, which falls linearly from x to 0."""
-    return {
-        name: LinearSchedule(float(value[4:]), 0.0, 1.0) if str(value).startswith("lin_") else value
-        for name, value in settings.items()
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

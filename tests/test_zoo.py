@@ -111,6 +111,19 @@ def test_one_command_trains_watches_plots_and_records(tmp_path: Path) -> None:
     assert output.count("rl_model_vecnormalize_512_steps.pkl") == 2  # for training and for evaluation
 
 
+def test_a_schedule_ends_at_zero_and_the_entries_end_with_a_rollout(tmp_path: Path) -> None:
+    """The RL Zoo's own goes on below 0 where a last rollout ends later: that update climbs the loss."""
+    zoo("train", f"--env {ENV} -n 700 --eval-freq -1", tmp_path)
+    model = RecurrentPPO.load(tmp_path / f"logs/ppo_ncde/{ENV}_1/{ENV}.zip", device="cpu")
+    assert model.num_timesteps == 1024
+    assert model.lr_schedule(1 - 1024 / 700) == 0
+    assert callable(model.clip_range)
+    assert model.clip_range(1 - 1024 / 700) == 0
+    for entry in hyperparams.values():
+        if any(str(value).startswith("lin_") for value in entry.values()):
+            assert entry["n_timesteps"] % (entry["n_envs"] * entry["n_steps"]) == 0
+
+
 def test_other_algorithms_remain_the_zoo_s(tmp_path: Path) -> None:
     zoo("train", "--algo ppo --env CartPole-v1 -n 64 --eval-freq -1", tmp_path)
     assert (tmp_path / "logs/ppo/CartPole-v1_1/CartPole-v1.zip").exists()

@@ -17,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_ncde.hyperparams import with_schedules
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.zoo import ALGO
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
@@ -26,7 +27,7 @@ from sb3_ncde.zoo.study import join, open_storage, optimize
 class NCDEExperimentManager(ExperimentManager):
     """Experiment manager whose ``policy_kwargs`` add up, and whose studies survive their workers.
 
-    Beside that: time and action masks are not normalised, and missing values do not count; without ``--conf-file`` the
+    Beside that: linear schedules end at 0 and not below; time and action masks are not normalised, and missing values do not count; without ``--conf-file`` the
     settings are those of this package; trial 0 of a study can be loaded; checkpoints have the normalisation statistics
     of their moment beside them, which ``-i`` finds.
     """
@@ -92,6 +93,12 @@ class NCDEExperimentManager(ExperimentManager):
         sampled = sample_ppo_ncde_params(trial, n_actions, n_envs, additional_args, policy_kwargs)
         self.normalize_kwargs["gamma"] = sampled["gamma"]
         return sampled
+
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        linear = {name: value for name, value in hyperparams.items() if str(value).startswith("lin_")}
+        others = {name: value for name, value in hyperparams.items() if name not in linear}
+        return ExperimentManager._preprocess_schedules(others) | with_schedules(linear)
 
     def create_callbacks(self) -> None:
         """Create the RL Zoo's callbacks, with checkpoints that save their normalisation statistics."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from rl_zoo3.exp_manager import ExperimentManager
 
+from sb3_ncde.hyperparams import with_schedules
 from sb3_ncde.solvers import ADAPTIVE_SOLVERS
 
 PPO = ("learning_rate", "ent_coef", "clip_range", "n_epochs", "max_grad_norm")
@@ -50,7 +50,7 @@ def sample_ppo_ncde_params(
     trial.suggest_categorical("clip_range", [0.1, 0.2, 0.3])
     trial.suggest_categorical("n_epochs", [5, 10, 20])
     trial.suggest_float("max_grad_norm", 0.3, 5.0, log=True)
-    return ExperimentManager._preprocess_schedules(convert_ppo_ncde_params(trial.params, fixed))
+    return with_schedules(convert_ppo_ncde_params(trial.params, fixed))
 
 
 def convert_ppo_ncde_params(
