@@ -27,9 +27,9 @@ from sb3_ncde.zoo.study import join, open_storage, optimize
 class NCDEExperimentManager(ExperimentManager):
     """Experiment manager whose ``policy_kwargs`` add up, and whose studies survive their workers.
 
-    Beside that: linear schedules end at 0 and not below; time and action masks are not normalised, and missing values do not count; without ``--conf-file`` the
-    settings are those of this package; trial 0 of a study can be loaded; checkpoints have the normalisation statistics
-    of their moment beside them, which ``-i`` finds.
+    Beside that: linear schedules end at 0 and not below; time and action masks are not normalised, and missing values
+    do not count; without ``--conf-file`` the settings are those of this package; trial 0 of a study can be loaded;
+    checkpoints have the normalisation statistics of their moment beside them, which ``-i`` finds.
     """
 
     heartbeat_interval = 30
