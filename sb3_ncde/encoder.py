@@ -10,13 +10,7 @@ from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.increment_scale import IncrementScale
 from sb3_ncde.interpolation import Interpolation, interpolate
 from sb3_ncde.path import ControlPath, backward_slope, control_path
-from sb3_ncde.solvers import (
-    SOLVERS,
-    integrate,
-    integrate_adaptively,
-    integrate_adaptively_within,
-    integrate_within,
-)
+from sb3_ncde.solvers import SOLVERS, integrate, integrate_adaptively
 from sb3_ncde.vector_field import VectorField
 
 FEATURE_NORMS = ("tanh", "layer_norm", "none")
@@ -263,41 +257,6 @@ class NeuralCDE(nn.Module):
                 change = change.masked_fill(counts == counts_before, th.nan)  # not observed, so no change
             slope = backward_slope(change, newest[:, -1:])
             self.increment_scale.observe(th.cat((change, slope), dim=1) if self.rates else change)
-
-    def between(self, observations: th.Tensor, n_points: int) -> tuple[th.Tensor, th.Tensor]:
-        """Return z between the observations of an episode, as the encoder sees it when it acts.
-
-        At each step but the first, z moves from the observation before to the newest one in the window that serves the
-        step. Where windows change (hops), the next step does not begin where this one ended.
-
-        :param observations: features and time of an episode's T steps, (T, D + 1)
-        :param n_points: points between two observations, both of them included
-        :return: where in the time between the two the points are (fractions; on a rectilinear path time moves first,
-            then stands still), (P,), and z there, (P, T - 1, Z); NaN where the window holds the newest one alone
-        """
-        empty = tuple(observations.new_zeros((1, 1, self.hidden_size)) for _ in range(2))
-        starts = observations.new_zeros(len(observations))
-        with th.no_grad():
-            appended, _ = self._append(observations, (empty[0], empty[1]), starts)
-            windows = self.history.windows(appended)
-            path = self._path(windows.features, windows.elapsed)
-            curve, field = self._curve(path), self.field.product()
-            knots = self._integrate(self._begin(windows.features[0]), curve)
-            places = th.linspace(0, 1, n_points).tolist()
-            if self.history.history_length == 1:  # no intervals, and so nowhere to go
-                z = knots.new_full((n_points, 2, *knots.shape[1:]), th.nan)
-            elif self.solver in SOLVERS:
-                inner = [integrate_within(field, knots, curve, self.solver, self.solver_steps, u) for u in places[1:]]
-                z = th.stack((knots[:-1], *inner))  # (n_points, I, B, Z)
-            else:
-                later = integrate_adaptively_within(field, knots, curve, self.solver, self.rtol, self.atol, places[1:])
-                z = th.cat((knots[:-1].unsqueeze(0), later))
-        fractions = th.tensor(places)
-        if self.interpolation == "rectilinear":
-            z = th.cat((z[:, ::2], z[:, 1::2]))
-            fractions = th.cat((fractions, th.ones(n_points)))
-        interval, window = windows.knot[1:] - 1, windows.window[1:]  # (T - 1,)
-        return fractions, z[:, interval, window].masked_fill((interval < 0).view(-1, 1), th.nan)
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""

@@ -26,6 +26,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde.policies import NCDEPolicy
+from sb3_ncde.trajectory import between
 
 SHOWN = 12
 """Features that a picture shows at most; of more (images) the first ones."""
@@ -168,7 +169,7 @@ def plot_latents(
     rows, values, actions = _play(policy, env, deterministic)
     encoder = policy.lstm_actor
     times = np.concatenate(([0.0], _elapsed(policy, rows)[1:].cumsum()))
-    fractions, z = encoder.between(rows, n_points)
+    fractions, z = between(encoder, rows, n_points)
     latent = times[:-1] + fractions.numpy()[:, None] * np.diff(times)  # (P, T - 1)
 
     figure = Figure(figsize=(10, 9), layout="constrained")
