@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from sb3_contrib import RecurrentPPO
@@ -15,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
-from sb3_ncde.evaluation import evaluate_grid, plot_grid, plot_latents
+from sb3_ncde.evaluation import evaluate_grid, over_agents, plot_grid, plot_latents
 from sb3_ncde.normalize import VecNormalizeObserved
 from tests.envs import RandomWalk
 
@@ -77,6 +78,18 @@ def test_a_grid_is_drawn_with_a_line_and_a_band_for_each_drop_rate(model: Recurr
     axes = plot_grid(table[table["period"] == 3], Figure().subplots())
     assert len(axes.lines) == 1
     assert axes.get_xlabel() == "share of values that are missing"
+
+
+def test_agents_are_summed_up_over_seeds() -> None:
+    model = RecurrentPPO("MlpLstmPolicy", make_vec_env(RandomWalk, 1), seed=0, device="cpu")
+    walk: Any = lambda period, drop_rate: RandomWalk()  # noqa: E731
+    tables = [evaluate_grid(model, walk, n_episodes=n, n_envs=1, seed=n) for n in (1, 2, 3)]
+    assert tables[0]["low"].item() == tables[0]["mean"].item() == tables[0]["high"].item()  # of one episode
+    means = [table["mean"].item() for table in tables]
+    summed = over_agents(pd.concat(tables))
+    assert summed["mean"].item() == pytest.approx(np.mean(means))
+    assert summed["worst"].item() == min(means) <= summed["low"].item() <= summed["high"].item() <= max(means)
+    assert summed["agents"].item() == 3
 
 
 def marks(axes: Any) -> Any:

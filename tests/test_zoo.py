@@ -85,7 +85,7 @@ def test_the_stock_zoo_trains_goes_on_and_plays_back(conf_file: str, tmp_path: P
     assert list((tmp_path / "tb" / ENV).glob("*/events*"))
     output = run("rl_zoo3.train", f"{training} -i {folder}/{ENV}.zip", tmp_path)
     assert "Loading pretrained agent" in output
-    output = run("rl_zoo3.enjoy", f"{common} -f logs --exp-id 1 --no-render -n 400", tmp_path)
+    output = run("rl_zoo3.enjoy", f"{common} -f logs --exp-id 1 --no-render -n 600", tmp_path)
     assert "Mean reward" in output
     run("rl_zoo3.record_video", f"--algo ppo_lstm --env {ENV} -f logs --exp-id 1 -n 50", tmp_path)
     assert list(folder.glob("videos/*.mp4"))
@@ -98,7 +98,7 @@ def test_one_command_trains_watches_plots_and_records(tmp_path: Path) -> None:
     assert list((tmp_path / "tb" / ENV).glob("PPONCDE_1/events*"))
     assert (folder / "rl_model_vecnormalize_512_steps.pkl").exists()
     for options in ("", "--load-best", "--load-checkpoint 512"):
-        assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 400 {options}", tmp_path)
+        assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 600 {options}", tmp_path)
     zoo("plot", f"--env {ENV} -w 2 -o pictures/curve.png", tmp_path)
     assert (tmp_path / "pictures/curve.png").read_bytes().startswith(b"\x89PNG")
     assert "There is nothing to draw" in zoo("plot", "--env Pendulum-v1", tmp_path, fails=True)
@@ -163,7 +163,7 @@ def test_policy_kwargs_of_command_line_and_configuration_add_up(as_code: bool, t
 
 def test_ctrl_c_leaves_an_agent_that_loads(tmp_path: Path) -> None:
     interrupt(f"train --env {ENV} -n 10000000 --eval-freq -1", "total_timesteps", tmp_path)
-    assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 400", tmp_path)
+    assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 600", tmp_path)
 
 
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
