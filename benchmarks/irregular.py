@@ -100,7 +100,9 @@ def make_stacked_features(period: int, drop_rate: float) -> gym.Env[Any, Any]:
 
 def make_ncde(settings: dict[str, Any], drop_rate: float) -> BaseAlgorithm:
     """Return an agent with NCDEPolicy."""
-    kwargs = settings.pop("policy_kwargs") | {"missing_values": drop_rate > 0}
+    kwargs = settings.pop("policy_kwargs")
+    if drop_rate:
+        kwargs |= {"missing_values": True, "history_length": 8}  # of a sensor, every other observation has no value
     env = make_vec_env(partial(make_env, MIXED, drop_rate), settings.pop("n_envs"), seed=settings["seed"])
     normalized = VecNormalizeObserved(env, skip=["time"], gamma=settings["gamma"])
     return RecurrentPPO("MultiInputNCDEPolicy", normalized, policy_kwargs=kwargs, **settings)
