@@ -2,8 +2,9 @@
 
 All agents have the same information. NCDEPolicy gets the observation and the elapsed time, and NaN where a sensor has
 no value; the others get what can be made of that by hand (:class:`Features`): held values, their rates, elapsed time
-and, where values are missing, which ones are and for how long. All have the settings of ``configs/ppo_ncde.yml`` for
-this environment, and are evaluated with the sampling of training and with fixed periods.
+and, where values are missing, which ones are and for how long. All have PPO's settings of ``configs/ppo_ncde.yml`` for
+this environment; its ``policy_kwargs``, and with them the noise at the start, are those of NCDEPolicy alone, the others
+have SB3's. They are evaluated with the sampling of training and with fixed periods.
 
     python benchmarks/irregular.py                                   # one after the other: many hours
     python benchmarks/irregular.py --agents NCDEPolicy --seeds 0 1   # goes on with what the folder has
@@ -102,7 +103,7 @@ def make_ncde(settings: dict[str, Any], drop_rate: float) -> BaseAlgorithm:
     """Return an agent with NCDEPolicy."""
     kwargs = settings.pop("policy_kwargs")
     if drop_rate:
-        kwargs |= {"missing_values": True, "history_length": 8}  # of a sensor, every other observation has no value
+        kwargs = kwargs | {"missing_values": True, "history_length": 8}  # every other observation of a sensor is none
     env = make_vec_env(partial(make_env, MIXED, drop_rate), settings.pop("n_envs"), seed=settings["seed"])
     normalized = VecNormalizeObserved(env, skip=["time"], gamma=settings["gamma"])
     return RecurrentPPO("MultiInputNCDEPolicy", normalized, policy_kwargs=kwargs, **settings)
