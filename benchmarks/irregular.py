@@ -2,9 +2,9 @@
 
 All agents have the same information. NCDEPolicy gets the observation and the elapsed time, and NaN where a sensor has
 no value; the others get what can be made of that by hand (:class:`Features`): held values, their rates, elapsed time
-and, where values are missing, which ones are and for how long. All have PPO's settings of ``configs/ppo_ncde.yml`` for
-this environment; its ``policy_kwargs``, and with them the noise at the start, are those of NCDEPolicy alone, the others
-have SB3's. They are evaluated with the sampling of training and with fixed periods.
+and, where values are missing, which ones are and for how long. All have the settings of ``configs/ppo_ncde.yml`` for
+this environment, and :data:`MISSING` where values are missing, but for the ``policy_kwargs`` that are NCDEPolicy's own.
+They are evaluated with the sampling of training and with fixed periods.
 
     python benchmarks/irregular.py                                   # one after the other: many hours
     python benchmarks/irregular.py --agents NCDEPolicy --seeds 0 1   # goes on with what the folder has
@@ -43,6 +43,8 @@ ENV = "sb3_ncde/IrregularPendulumNoVel-v1"
 MIXED = 0
 """Stands for the sampling of training, 1 to 5 steps, among the periods."""
 PERIODS = (MIXED, 1, 2, 3, 5)
+MISSING = {"learning_rate": "lin_0.0015", "vf_coef": 2.0, "max_grad_norm": 5.0}
+"""What all agents have instead of the entry's where values are missing: the critic has more to learn then."""
 
 
 def make_env(period: int, drop_rate: float) -> gym.Env[Any, Any]:
@@ -99,11 +101,16 @@ def make_stacked_features(period: int, drop_rate: float) -> gym.Env[Any, Any]:
     return FlattenObservation(FrameStackObservation(make_features(period, drop_rate), 8, padding_type="zero"))
 
 
+def shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the ``policy_kwargs`` that any policy takes: those of SB3's own."""
+    return {name: value for name, value in settings["policy_kwargs"].items() if name == "log_std_init"}
+
+
 def make_ncde(settings: dict[str, Any], drop_rate: float) -> BaseAlgorithm:
     """Return an agent with NCDEPolicy."""
     kwargs = settings.pop("policy_kwargs")
     if drop_rate:
-        kwargs = kwargs | {"missing_values": True, "history_length": 8}  # every other observation of a sensor is none
+        kwargs = kwargs | {"missing_values": True, "history_length": 5}  # 3 hold too few values of a sensor
     env = make_vec_env(partial(make_env, MIXED, drop_rate), settings.pop("n_envs"), seed=settings["seed"])
     normalized = VecNormalizeObserved(env, skip=["time"], gamma=settings["gamma"])
     return RecurrentPPO("MultiInputNCDEPolicy", normalized, policy_kwargs=kwargs, **settings)
@@ -112,14 +119,14 @@ def make_ncde(settings: dict[str, Any], drop_rate: float) -> BaseAlgorithm:
 def make_lstm(settings: dict[str, Any], drop_rate: float) -> BaseAlgorithm:
     """Return an agent with LSTMs of 64 units for actor and critic."""
     env = make_vec_env(partial(make_features, MIXED, drop_rate), settings.pop("n_envs"), seed=settings["seed"])
-    settings["policy_kwargs"] = {"lstm_hidden_size": 64}
+    settings["policy_kwargs"] = shared(settings) | {"lstm_hidden_size": 64}
     return RecurrentPPO("MlpLstmPolicy", VecNormalize(env, gamma=settings["gamma"]), **settings)
 
 
 def make_stacked(settings: dict[str, Any], drop_rate: float) -> BaseAlgorithm:
     """Return an agent without memory that sees 8 frames."""
     env = make_vec_env(partial(make_stacked_features, MIXED, drop_rate), settings.pop("n_envs"), seed=settings["seed"])
-    del settings["policy_kwargs"]
+    settings["policy_kwargs"] = shared(settings)
     return PPO("MlpPolicy", VecNormalize(env, gamma=settings["gamma"]), **settings)
 
 
@@ -139,7 +146,7 @@ def run(agent: str, drop_rate: float, seed: int, steps: int | None, episodes: in
     settings = dict(hyperparams[ENV])
     n_timesteps = steps or int(settings.pop("n_timesteps"))
     settings = {name: settings[name] for name in settings.keys() - {"policy", "normalize", "n_timesteps"}}
-    settings = with_schedules(settings) | {"seed": seed, "device": "cpu"}
+    settings = with_schedules(settings | (MISSING if drop_rate else {})) | {"seed": seed, "device": "cpu"}
     begin = time.perf_counter()
     model: Any = make_agent(settings, drop_rate)
     model.learn(n_timesteps)
