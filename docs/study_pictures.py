@@ -1,8 +1,8 @@
 """Draw docs/latents.png and docs/grid.png, of an agent that ``benchmarks/irregular.py`` has trained.
 
-It was trained with half of its values missing::
+It was trained with a quarter of its values missing::
 
-    python benchmarks/irregular.py --agents NCDEPolicy --drop-rates 0.5 --seeds 0
+    python benchmarks/irregular.py --agents NCDEPolicy --drop-rates 0.25 --seeds 0
     python docs/study_pictures.py
 
 The numbers of the grid are printed.
@@ -33,13 +33,13 @@ def make_env(period: int, drop_rate: float) -> gym.Env[Any, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate the agent, and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--agent", type=Path, default=Path("runs/irregular/NCDEPolicy-drop-0.5-seed-0"))
+    parser.add_argument("--agent", type=Path, default=Path("runs/irregular/NCDEPolicy-drop-0.25-seed-0"))
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder (default: docs)")
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
     model = RecurrentPPO.load(f"{options.agent}.zip", device="cpu")
-    env = gym.make("sb3_ncde/IrregularPendulumNoVel-v1", dropout={"probability": 0.5})
+    env = gym.make("sb3_ncde/IrregularPendulumNoVel-v1", dropout={"probability": 0.25})
     statistics = VecNormalize.load(f"{options.agent}.pkl", DummyVecEnv([lambda: env]))
 
     table = evaluate_grid(
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print(table.round(2).to_string(index=False))
     axes = plot_grid(table)
-    axes.set_title("Trained at 1 to 5 steps between observations, half of the values missing")
+    axes.set_title("Trained at 1 to 5 steps, a quarter of the values missing")
     axes.get_figure().savefig(options.output / "grid.png", dpi=150)  # type: ignore[union-attr]
 
     figure = plot_latents(model, env, seed=3, vec_normalize=statistics)
