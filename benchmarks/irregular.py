@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and evaluate what is asked for, and report all that the folder has."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
-    parser.add_argument("--drop-rates", type=float, nargs="+", default=[0.0, 0.5])
+    parser.add_argument("--drop-rates", type=float, nargs="+", default=[0.0, 0.25, 0.5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, help="of training (default: as configs/ppo_ncde.yml says)")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation (default: %(default)s)")
