@@ -9,7 +9,7 @@ from sb3_ncde.carried import Carried
 from sb3_ncde.history import ObservationHistory, Sequences, State
 from sb3_ncde.increment_scale import IncrementScale
 from sb3_ncde.interpolation import Interpolation, interpolate
-from sb3_ncde.path import ControlPath, backward_slope, control_path
+from sb3_ncde.path import ControlPath, backward_slope, between_observations, control_path, since_observed
 from sb3_ncde.solvers import SOLVERS, integrate, integrate_adaptively
 from sb3_ncde.vector_field import VectorField
 
@@ -121,7 +121,7 @@ class NeuralCDE(nn.Module):
         if skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._carried: Carried | None = None
-        self._observed: list[th.Tensor] = []
+        self._observed: list[tuple[th.Tensor, th.Tensor]] = []
 
     @property
     def _carries(self) -> bool:
@@ -160,7 +160,7 @@ class NeuralCDE(nn.Module):
         with th.no_grad():
             appended, after = self._append(observations, state, episode_starts)
             if rollout and self.scale_increments:
-                self._observe(appended.line[:, -2:])
+                self._observe(appended.line)
             if not self._carries:
                 return self._encode(appended), after
             weights = (*self.parameters(), self.increment_scale.scale)
@@ -235,10 +235,17 @@ class NeuralCDE(nn.Module):
             self._take_in_changes()
         return super().train(mode)
 
-    def _observe(self, newest: th.Tensor) -> None:
-        """Note the two newest observations of a step of a rollout, (N, 2, D + 1)."""
+    def _observe(self, line: th.Tensor) -> None:
+        """Note the newest change in the histories of a step of a rollout, (N, H + 1, D + 1), and how long it took."""
         self.increment_scale.renew()
-        self._observed.append(newest.clone())
+        taken = line[:, -1:, -1]
+        # As for the path: the rates of a projection are those of what is held.
+        if self.history.missing_values and self.control is None:
+            points = line.transpose(0, 1)  # (H + 1, N, D + 1)
+            step, counts = points[1:, :, -1:], self._held_and_counts(points[..., :-1])[1]
+            assert counts is not None
+            taken = between_observations(counts, step, since_observed(counts, step))[-1]
+        self._observed.append((line[:, -2:, :-1].clone(), taken.clone()))  # (N, 2, D) and (N, 1), or of each feature
         if len(self._observed) == MAX_OBSERVED:
             self._take_in_changes()
 
@@ -246,16 +253,14 @@ class NeuralCDE(nn.Module):
         """Hand the noted changes, and with rates their rates, to the scale of increments."""
         if not self._observed:
             return
-        before, newest = th.cat(self._observed).unbind(1)  # (rows, D + 1)
+        features, taken = map(th.cat, zip(*self._observed, strict=True))
         self._observed.clear()
-        timed = newest[:, -1] > 0  # not so at the first observation of an episode
-        before, newest = before[timed], newest[timed]
-        (held_before, counts_before), (held, counts) = map(self._held_and_counts, (before[:, :-1], newest[:, :-1]))
+        timed = (taken > 0).any(dim=1)  # not so at the first observation of an episode
+        taken = taken[timed]
         with th.no_grad():
-            change = self._control(held) - self._control(held_before)
-            if counts is not None and counts_before is not None and self.control is None:
-                change = change.masked_fill(counts == counts_before, th.nan)  # not observed, so no change
-            slope = backward_slope(change, newest[:, -1:])
+            change = self._control(self._held_and_counts(features[timed])[0]).diff(dim=1).squeeze(1)
+            change = change.masked_fill(taken == 0, th.nan)  # not observed, so no change
+            slope = backward_slope(change, taken)
             self.increment_scale.observe(th.cat((change, slope), dim=1) if self.rates else change)
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:

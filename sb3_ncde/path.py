@@ -50,8 +50,8 @@ def control_path(
     :param time_scale: what a nominal step counts in the channel of time; None: time is no channel
     :param first_rate: at the first knot, (B, K), where the path continues an earlier one; None: 0
     :param counts: how often each feature had been observed, (H, B, D), where values may be missing. The rate of a
-        feature is then its change since it was observed before, over the time since, and holds until it is observed
-        again; the first knot counts as observed
+        feature is then its change since it was observed before, over the time since (see :func:`between_observations`),
+        and holds until it is observed again
     """
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
@@ -61,10 +61,10 @@ def control_path(
         increments.insert(0, step * time_scale)
     taken, ages = step, None
     if counts is not None:
-        ages = _ages(counts, step)
+        ages = since_observed(counts, step)
         # A projection mixes features that were observed at different times: its rates are those of what is held.
         if ages.shape[-1] == size:
-            taken = th.where(counts.diff(dim=0) > 0, step + ages[:-1], 0.0)
+            taken = between_observations(counts, step, ages)
     if rates:
         first = th.zeros_like(controls[0]) if first_rate is None else first_rate
         slopes = held(first.unsqueeze(0), backward_slope(change, taken) * scale[size:], taken)
@@ -76,7 +76,21 @@ def control_path(
     return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1), step)  # (H-1, B, C) and (H, B, V)
 
 
-def _ages(counts: th.Tensor, step: th.Tensor) -> th.Tensor:
+def between_observations(counts: th.Tensor, step: th.Tensor, ages: th.Tensor) -> th.Tensor:
+    """Return the nominal steps from a feature's observation before to its newest, where it has one, (H-1, B, D).
+
+    They are 0 where it is not observed at the end of the interval, or was not observed before in the episode: a first
+    value has no rate. One that was observed last before the first knot counts as observed there.
+
+    :param counts: how often each feature had been observed, (H, B, D)
+    :param step: nominal steps of each interval, (H-1, B, 1)
+    :param ages: of :func:`since_observed`
+    """
+    again = (counts.diff(dim=0) > 0) & (counts[:-1] > 0)
+    return th.where(again, step + ages[:-1], 0.0)
+
+
+def since_observed(counts: th.Tensor, step: th.Tensor) -> th.Tensor:
     """Return the nominal steps since each feature was observed, or since the first knot, (H, B, D).
 
     :param counts: how often each feature had been observed, (H, B, D)

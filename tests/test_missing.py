@@ -96,14 +96,14 @@ def test_rates_and_ages_are_those_of_a_loop(
     elapsed = th.from_numpy(sequence[:, D:])
     scale = th.tensor([2.0, 1.0, 0.5, 3.0, 1.0, 0.1], dtype=th.float64)
     path = control_path(held, elapsed, scale, rates=True, counts=counts)
-    slope, last, now = np.zeros(D), np.zeros(D), 0.0  # the first knot counts as observed
+    slope, last, now = np.zeros(D), np.zeros(D), 0.0
     for knot in range(n_steps):
         if knot:
             now += sequence[knot, D]
             for feature in range(D):
                 if not np.isnan(sequence[knot, feature]):
                     change = steps[knot][0][feature] - steps[knot - 1][0][feature]
-                    if now > last[feature]:
+                    if now > last[feature] and steps[knot - 1][1][feature] > 0:  # a first value has no rate
                         slope[feature] = change / max(now - last[feature], SHORTEST) * scale[D + feature]
                     last[feature] = now
         np.testing.assert_allclose(path.values[knot, 0, :D], steps[knot][0])
@@ -111,6 +111,27 @@ def test_rates_and_ages_are_those_of_a_loop(
         np.testing.assert_allclose(path.values[knot, 0, 2 * D :], now - last, atol=1e-9)
         if knot:
             np.testing.assert_allclose(path.increments[knot - 1, 0, -D:], steps[knot][1] - steps[knot - 1][1])
+
+
+def test_scaled_rates_of_a_steady_change_are_1_whatever_is_missing() -> None:
+    """A value that grows by 0.1 in a step, observed now and then, has a rate of 0.1, and changes since it was seen."""
+    for missing in (0.0, 0.5, 0.8):
+        rng = np.random.default_rng(3)
+        encoder = NCDEArguments(missing_values=True, history_length=64, hop_length=1).make_encoder(D)
+        zeros = th.zeros(1, 50, encoder.hidden_size)
+        state: Any = (zeros, zeros)
+        slopes = th.tensor([0.1, 0.1, 0.0])
+        for step in range(100):
+            values = (slopes * step + 5.0).repeat(50, 1)
+            values[th.from_numpy(rng.random((50, D)) < missing)] = th.nan
+            rows = th.cat((values, th.ones(50, 1)), dim=1)
+            _, state = encoder.step(rows, state, th.full((50,), float(step == 0)), rollout=True)
+        encoder.train()
+        encoder.increment_scale.renew()
+        np.testing.assert_allclose(encoder.increment_scale.scale[D:-1], 10.0, rtol=1e-3)
+        # The time since is geometric, with a mean square of (1 + p) / (1 - p)^2 steps.
+        usual = 0.1 * np.sqrt(1 + missing) / (1 - missing)
+        np.testing.assert_allclose(encoder.increment_scale.scale[:2], 1 / usual, rtol=0.1)
 
 
 def make_encoder(rng: np.random.Generator, history_length: int, hop_length: int, **kwargs: Any) -> NeuralCDE:
