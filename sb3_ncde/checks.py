@@ -16,6 +16,10 @@ COARSEST = 0.01
 """Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
 LONGEST_FAILURE = 5_000
 """Observations in a row, of all environments together, after which a sensor without a value is an error."""
+SLOWEST = 0.01
+"""Mean of the nominal steps between observations below which time is an error."""
+CLOCK_ROWS = 128
+"""Observations over which this mean is taken; not more than a usual rollout, so that no update has been made."""
 LARGEST = 1e18
 """Above it, the square of a value (of which the scale of changes and layer norms are made) overflows float32."""
 _NORMALIZED_TIME = (
@@ -26,11 +30,19 @@ _NORMALIZED_TIME = (
 
 
 def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Space[Any]) -> None:
-    """Raise ValueError if an observation of a Dict space has other keys than the space."""
+    """Raise ValueError if an observation of a Dict space has other keys than the space, or rows that do not match."""
     if not isinstance(space, spaces.Dict):
         return
     keys = set(observation) if isinstance(observation, dict) else None
-    if keys != set(space.spaces):
+    if isinstance(observation, dict) and keys == set(space.spaces):
+        rows = {key: np.size(observation[key]) / (np.prod(part.shape or ()) or 1) for key, part in space.spaces.items()}
+        if len(set(rows.values())) > 1:
+            shapes = {key: np.shape(value) for key, value in observation.items()}
+            raise ValueError(
+                f"The observation has the shapes {shapes}, which is not one row, nor as many for each key, of "
+                f"{ {key: part.shape for key, part in space.spaces.items()} }."
+            )
+    else:
         found = type(observation).__name__ if keys is None else f"one with {sorted(map(str, keys))}"
         found += " (of what reset() returns, pass the first)" if isinstance(observation, tuple) else ""
         raise ValueError(
@@ -77,6 +89,12 @@ def check_finite(
         allowed[:, -1] = time
     if bool(allowed.all()):
         return
+    if history.missing_values and bool(th.isnan(features[:, -1]).any()):
+        env = int(th.isnan(features[:, -1]).nonzero()[0])
+        raise ValueError(
+            f"{_where(env, episode_starts, history, state)}: the time is nan. Values may be missing, the time of an "
+            "observation may not: leave it out of what fails (groups of sb3_ncde.sensors.SensorDropout)."
+        )
     for name, values in observation.items() if isinstance(observation, dict) else [("", observation)]:
         if not values.is_floating_point():
             continue
@@ -101,6 +119,33 @@ def check_finite(
     )
 
 
+class ClockWatch:
+    """Looks for time that hardly passes.
+
+    Normalised, a constant elapsed time is about 0, and a timestamp moves by hundredths.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._steps: th.Tensor | float = 0.0
+        self._elapsed: th.Tensor | float = 0.0
+
+    def check(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> None:
+        """Take in the nominal steps since the observation before, (N,), and raise ValueError if they are near 0."""
+        self._rows += len(elapsed)
+        self._steps = self._steps + (episode_starts.flatten() == 0).sum()
+        self._elapsed = self._elapsed + elapsed.sum()
+        if self._rows < CLOCK_ROWS:
+            return
+        steps, total = float(self._steps), float(self._elapsed)
+        self._rows, self._steps, self._elapsed = 0, 0.0, 0.0
+        if total < SLOWEST * steps:
+            raise ValueError(
+                f"From one observation to the next, {total / steps:.2g} x dt passed on average (of {steps:.0f}); dt "
+                f"should be what usually passes. {_NORMALIZED_TIME}"
+            )
+
+
 class FailureWatch:
     """Looks for features that are missing in all environments, for ever.
 
@@ -117,6 +162,7 @@ class FailureWatch:
         self._missing = th.where(failed, self._missing + len(features), 0.0)
         if bool((self._missing >= LONGEST_FAILURE).any()):
             index = self._missing.argmax().item()
+            self._missing = 0.0  # of what is mended now
             raise ValueError(
                 f"Feature {index} has been NaN for {LONGEST_FAILURE} observations in a row, in all environments. If "
                 "they are wrapped in VecNormalize, a single NaN has made its statistics NaN: use "
@@ -139,7 +185,13 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
                 f"{time[env].item():g}, but time cannot run backwards. {_NORMALIZED_TIME}"
             )
         return
-    spacing = time.abs().nextafter(th.full_like(time, th.inf)) - time.abs()
+    if bool((time < 0).any()):
+        env = int((time < 0).nonzero()[0])
+        raise ValueError(
+            f"{_where(env, episode_starts, history, state)}: the timestamp is {time[env].item():g}, but timestamps "
+            f"count from the episode's beginning or some time before it. {_NORMALIZED_TIME}"
+        )
+    spacing = time.nextafter(th.full_like(time, th.inf)) - time
     coarse = spacing > COARSEST * history.unit
     if bool(coarse.any()):
         env = int(coarse.nonzero()[0])

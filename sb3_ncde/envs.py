@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-from gymnasium.spaces import Box
-from gymnasium.wrappers import DelayObservation, TransformObservation
+from gymnasium.wrappers import DelayObservation
 
-from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SensorDropout
+from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SelectColumns, SensorDropout
 
 
 class Task(NamedTuple):
@@ -52,19 +51,14 @@ def make(
 
     :param task: a name in :data:`TASKS`
     :param noise: standard deviation of the noise of each column
-    :param delay: by how many steps of physics observations are late
+    :param delay: by how many steps of physics observations are late; before the first is due, zeros are observed
     :param sampling: arguments of :class:`~sb3_ncde.sensors.IrregularSampling`; None: each step is observed
     :param asynchronous: arguments of :class:`~sb3_ncde.sensors.AsynchronousSensors`; None: sensors are synchronous
     :param dropout: arguments of :class:`~sb3_ncde.sensors.SensorDropout`; None: no values are missing
     :param kwargs: arguments of Gymnasium's environment
     """
     env_id, positions, dt = TASKS[task]
-    env: gym.Env[Any, Any] = gym.make(env_id, **kwargs)
-    space = env.observation_space
-    assert isinstance(space, Box)
-    env = TransformObservation(
-        env, lambda observation: observation[positions], Box(space.low[positions], space.high[positions])
-    )
+    env: gym.Env[Any, Any] = SelectColumns(gym.make(env_id, **kwargs), positions)
     if noise:
         env = NoisyObservation(env, noise)
     if delay:

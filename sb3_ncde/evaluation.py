@@ -18,8 +18,8 @@ import torch as th
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.progress import track
-from sb3_contrib import RecurrentPPO
 from scipy.stats import bootstrap
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import check_for_correct_spaces
@@ -33,7 +33,7 @@ SHOWN = 12
 
 
 def evaluate_grid(
-    model: RecurrentPPO,
+    model: BaseAlgorithm,
     make_env: Callable[[int, float], gym.Env[Any, Any]],
     periods: Sequence[int] = (1,),
     drop_rates: Sequence[float] = (0.0,),
@@ -51,7 +51,7 @@ def evaluate_grid(
     All pairs begin with the same seeds. The interval is the bootstrap's percentiles of the mean over episodes (Efron
     and Tibshirani 1993): it says how well this agent's mean is known, not how much agents differ from each other.
 
-    :param model: of any policy of RecurrentPPO
+    :param model: of any algorithm and policy
     :param make_env: makes an environment from a period, in steps of physics, and a drop rate
     :param periods: to evaluate
     :param drop_rates: to evaluate
@@ -65,8 +65,13 @@ def evaluate_grid(
     :param progress_bar: whether to show one
     :return: one row for each pair: period, drop_rate, mean, low and high (of the interval), std and worst (of the
         episodes' returns), episodes
-    :raises ValueError: if an environment has other spaces than the model
+    :raises ValueError: if an environment has other spaces than the model, for less than one episode, or for a
+        confidence that is not between 0 and 1
     """
+    if n_episodes < 1 or n_envs < 1:
+        raise ValueError(f"n_episodes={n_episodes}, n_envs={n_envs}: expected at least one of each.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence}: expected a share between 0 and 1, 0.95 for 95 %.")
     rows = []
     pairs = list(product(periods, drop_rates))
     for period, drop_rate in track(pairs, "evaluating", disable=not progress_bar):
@@ -123,6 +128,7 @@ def plot_grid(table: pd.DataFrame, axes: Axes | None = None, label: str = "") ->
     names = {"period": "steps of physics between observations", "drop_rate": "share of values that are missing"}
     for value, group in table.groupby(lines):
         what = f"{lines.replace('_', ' ')} {value:g}" if table[lines].nunique() > 1 else ""
+        group = group.sort_values(along)
         (line,) = axes.plot(group[along], group["mean"], "o-", label=" ".join(filter(None, (label, what))) or None)
         axes.fill_between(group[along], group["low"], group["high"], color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel=names[along], ylabel="return, mean of episodes")
@@ -134,7 +140,7 @@ def plot_grid(table: pd.DataFrame, axes: Axes | None = None, label: str = "") ->
 
 
 def plot_latents(
-    model: RecurrentPPO,
+    model: BaseAlgorithm,
     env: gym.Env[Any, Any] | VecEnv,
     *,
     deterministic: bool = True,
@@ -148,21 +154,25 @@ def plot_latents(
     them, solved by the encoder's own steps; at a hop another window takes over, and z jumps.
 
     :param model: with an NCDEPolicy
-    :param env: an environment, or a vectorised one of a single environment, normalised as the model expects it
+    :param env: an environment; or a vectorised one of a single environment, normalised as the model expects it, which
+        is used as it is: set ``training = False`` on a VecNormalize whose statistics shall stay as they are
     :param deterministic: whether to take the most likely actions
     :param seed: of the environment
     :param vec_normalize: normalisation of the training, if the environment is not vectorised; None: that of the model's
         own environment, if it has one
-    :param n_points: of z from one observation to the next
+    :param n_points: of z from one observation to the next, both ends included
     :raises TypeError: for a model with another policy
-    :raises ValueError: if the environment has other spaces than the model, or is several
+    :raises ValueError: if the environment has other spaces than the model, or is several, or for less than two points
     """
     policy = model.policy
     if not isinstance(policy, NCDEPolicy):
         raise TypeError(f"The latent state between observations is that of an NCDEPolicy, not of {type(policy)}.")
+    if n_points < 2:
+        raise ValueError(f"n_points={n_points}: expected at least 2, both ends of what is drawn.")
     if not isinstance(env, VecEnv):
         single = env
         env = _vec_env(model, [lambda: single], vec_normalize)
+    check_for_correct_spaces(env, model.observation_space, model.action_space)
     if env.num_envs != 1:
         raise ValueError(f"An episode of one environment is drawn, but there are {env.num_envs}.")
     env.seed(seed)
@@ -201,18 +211,19 @@ def _interval(values: npt.NDArray[Any], confidence: float, seed: int) -> tuple[f
 
 
 def _vec_env(
-    model: RecurrentPPO, makers: Sequence[Callable[[], gym.Env[Any, Any]]], vec_normalize: VecNormalize | None
+    model: BaseAlgorithm, makers: Sequence[Callable[[], gym.Env[Any, Any]]], vec_normalize: VecNormalize | None
 ) -> VecEnv:
     """Return environments with the normalisation of the training, which no longer learns."""
-    env: VecEnv = DummyVecEnv([partial(_monitored, make) for make in makers])
-    check_for_correct_spaces(env, model.observation_space, model.action_space)
+    env = DummyVecEnv([partial(_monitored, make) for make in makers])
+    wrapped = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
+    check_for_correct_spaces(wrapped, model.observation_space, model.action_space)
     normalize = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
     if normalize is None:
-        return env
+        return wrapped
     normalize = copy.deepcopy(normalize)  # as it is saved: without its environments
     normalize.set_venv(env)
     normalize.training = normalize.norm_reward = False
-    return normalize
+    return model._wrap_env(normalize, monitor_wrapper=False)
 
 
 def _monitored(make_env: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:

@@ -24,7 +24,11 @@ class ObservedMeanStd(RunningMeanStd):
         return new
 
     def update(self, arr: npt.NDArray[Any]) -> None:
-        """Take in a batch of values, (rows, ...); those that are NaN do not count."""
+        """Take in a batch of values, (rows, ...); those that are NaN do not count.
+
+        :raises ValueError: for an infinite value, and the statistics stay as they are
+        """
+        refuse_infinite(arr)
         observed = ~np.isnan(arr)
         count = observed.sum(axis=0)
         mean = np.where(observed, arr, 0.0).sum(axis=0) / np.maximum(count, 1)
@@ -32,11 +36,23 @@ class ObservedMeanStd(RunningMeanStd):
         self.update_from_moments(mean, variance, count)
 
 
+def refuse_infinite(values: npt.NDArray[Any]) -> None:
+    """Raise ValueError if one of the values is infinite, and say where it is."""
+    infinite = np.isinf(values)
+    if infinite.any():
+        index = tuple(map(int, np.argwhere(infinite)[0]))
+        raise ValueError(
+            f"The observation, of shape {values.shape}, is {values[index]} at {index}. Observations must be finite; "
+            "where a sensor has no value, it is NaN (with policy_kwargs missing_values=True)."
+        )
+
+
 class VecNormalizeObserved(VecNormalize):
     """SB3's VecNormalize, without what must not be normalised, and with statistics of observed values only.
 
     Elapsed time that is normalised is negative half of the time, and a single NaN makes all later statistics NaN. Here
-    the named keys or columns pass as they are, NaN stays NaN and does not count. It is saved, loaded and kept in step
+    the named keys or columns pass as they are, NaN stays NaN and does not count, and an infinite value is an error
+    (ValueError) rather than the end of the statistics. It is saved, loaded and kept in step
     with an evaluation environment's as SB3's own.
 
     :param venv: environments with Box or Dict observations
@@ -50,15 +66,19 @@ class VecNormalizeObserved(VecNormalize):
         space = venv.observation_space
         self.skip_columns: list[int] = []
         if isinstance(space, spaces.Dict):
-            unknown = [key for key in skip if key not in space.spaces]
+            keys = kwargs.pop("norm_obs_keys", None)
+            unknown = [key for key in (*skip, *(keys or ())) if key not in space.spaces]
             if unknown:
-                raise ValueError(f"skip={list(skip)}: the observation has no {unknown}, but {sorted(space.spaces)}.")
-            boxes = [key for key, subspace in space.spaces.items() if isinstance(subspace, spaces.Box)]
-            keys = kwargs.pop("norm_obs_keys", None) or boxes
+                raise ValueError(
+                    f"skip={list(skip)}, norm_obs_keys={keys}: the observation has no {unknown}, but "
+                    f"{sorted(space.spaces)}."
+                )
+            if keys is None:
+                keys = [key for key, subspace in space.spaces.items() if isinstance(subspace, spaces.Box)]
             kwargs["norm_obs_keys"] = [key for key in keys if key not in skip]
         elif skip:
             columns = space.shape[-1] if isinstance(space, spaces.Box) and space.shape else 0
-            if not all(isinstance(column, int) and -columns <= column < columns for column in skip):
+            if not all(isinstance(column, (int, np.integer)) and -columns <= column < columns for column in skip):
                 raise ValueError(f"skip={list(skip)}: the observation is a {space}, with columns 0 to {columns - 1}.")
             self.skip_columns = [int(column) for column in skip]
         super().__init__(venv, **kwargs)
@@ -69,6 +89,7 @@ class VecNormalizeObserved(VecNormalize):
                 self.obs_rms = ObservedMeanStd(shape=self.obs_rms.mean.shape)
 
     def _normalize_obs(self, obs: npt.NDArray[Any], obs_rms: RunningMeanStd) -> npt.NDArray[Any]:
+        refuse_infinite(obs)  # which would be clipped where statistics are not updated
         normalized = super()._normalize_obs(obs, obs_rms)
         normalized[..., self.skip_columns] = obs[..., self.skip_columns]
         return normalized

@@ -14,14 +14,18 @@ class BoxWithMissing(spaces.Box):
 
     def contains(self, x: Any) -> bool:
         """Return whether all that is observed lies in the Box."""
+        if np.shape(x) != self.shape:
+            return False
         return super().contains(np.where(np.isnan(x), np.clip(0, self.low, self.high), x).astype(self.dtype))
 
 
-def vector_space(space: spaces.Space[Any] | None) -> spaces.Box:
-    """Return the space if it is a Box of one dimension, and raise TypeError if it is not."""
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise TypeError(f"Expected a Box observation of one dimension (or a Dict with one), but got {space}.")
-    return space
+def vector_space(space: spaces.Space[Any], key: str | None = None) -> spaces.Box:
+    """Return the space, or that of a key if it is a Dict, and raise TypeError unless it is a Box of one dimension."""
+    named = space.spaces.get(key) if key is not None and isinstance(space, spaces.Dict) else space
+    if not isinstance(named, spaces.Box) or len(named.shape) != 1:
+        where = f" as {key!r} of {space}" if named is not space else ""
+        raise TypeError(f"Expected a Box observation of one dimension, but got {named}{where}.")
+    return named
 
 
 def with_more(space: spaces.Space[Any], added: dict[str, tuple[int, ...]], as_dict: bool) -> spaces.Space[Any]:
@@ -30,13 +34,16 @@ def with_more(space: spaces.Space[Any], added: dict[str, tuple[int, ...]], as_di
         box = vector_space(space)
         n = sum(shape[0] for shape in added.values())
         low, high = np.append(box.low, np.zeros(n)), np.append(box.high, np.full(n, np.inf))
-        return spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        return type(box)(low.astype(np.float32), high.astype(np.float32))  # which may have missing values
     subspaces: dict[str, spaces.Space[Any]] = (
         dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": vector_space(space)}
     )
     for name, shape in added.items():
         if name in subspaces:
-            raise ValueError(f"The observation has a key {name!r} already.")
+            raise ValueError(
+                f"The observation has a key {name!r} already: of two wrappers that add it, leave out one, or let only "
+                "the outer one hold values."
+            )
         subspaces[name] = spaces.Box(0.0, np.inf, shape, np.float32)
     return spaces.Dict(subspaces)
 

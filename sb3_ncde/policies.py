@@ -26,7 +26,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import split_arguments
-from sb3_ncde.checks import FailureWatch, check_finite, check_keys, check_mask, check_state, check_time
+from sb3_ncde.checks import ClockWatch, FailureWatch, check_finite, check_keys, check_mask, check_state, check_time
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import State
 from sb3_ncde.observations import ObservationReader, check_extractor
@@ -114,6 +114,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         # These are plain attributes, which a module may have before it is initialised.
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
         self._failures = FailureWatch()
+        self._clock = ClockWatch()
         self._calls_without_state = 0
         self._warned_without_state = False
         # The parent builds an LSTM for the actor, which is replaced below: make it the smallest.
@@ -185,6 +186,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         latent_pi, pi_state = self._step(
             self.lstm_actor, pi_features, lstm_states.pi, episode_starts, not self.training
         )
+        if self.arguments.time_key is not None and not self.training:
+            self._clock.check(self.lstm_actor.history.unpack(pi_state)[2][:, -1, -1], episode_starts)
         latent_vf, vf_state = latent_pi, pi_state
         if self.lstm_critic is not None:
             latent_vf, vf_state = self._step(

@@ -36,7 +36,8 @@ class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
     :param dt: what a step of the environment takes, in the unit in which time is observed
     :param time_key: key of the elapsed time in the Dict observation that this makes; None: the last column of a Box
     :raises TypeError: if the observation is no Box of one dimension, nor a Dict where ``time_key`` is given
-    :raises ValueError: for steps that are not at least 1, an unknown distribution, or a key that exists
+    :raises ValueError: for steps that are not whole and at least 1, an unknown distribution, a ``dt`` that is not
+        positive, or a key that exists
     """
 
     def __init__(
@@ -63,11 +64,14 @@ class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
         super().__init__(env)
         if distribution not in DISTRIBUTIONS:
             raise ValueError(f"distribution={distribution!r} is not one of {', '.join(DISTRIBUTIONS)}.")
-        if min((low, high) if values is None else values, default=0) < 1 or low > high:
+        steps = (low, high) if values is None else values
+        if min(steps, default=0) < 1 or low > high or not all(float(k).is_integer() for k in steps):
             raise ValueError(
                 f"low={low}, high={high}, values={values}: an action is held for at least one step of the environment, "
-                "and low is not above high."
+                "for whole ones, and low is not above high."
             )
+        if not 0 < dt < np.inf:
+            raise ValueError(f"dt={dt}: a step of the environment takes a positive, finite time.")
         self.low, self.high, self.distribution, self.values = low, high, distribution, values
         self.per_episode, self.dt, self.time_key = per_episode, dt, time_key
         self.observation_space = with_more(env.observation_space, {time_key or "time": (1,)}, time_key is not None)
@@ -122,10 +126,12 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         super().__init__(env)
         space = env.observation_space
         self.is_dict = isinstance(space, spaces.Dict)
-        box = vector_space(space.spaces.get(key) if isinstance(space, spaces.Dict) else space)
+        box = vector_space(space, key)
         if fill not in FILLS:
             raise ValueError(f"fill={fill!r} is not one of {', '.join(FILLS)}.")
         n_columns = box.shape[0]
+        if groups is None:
+            refuse_time_column(env, "groups must name the columns of the sensors")
         self.groups = [[column] for column in range(n_columns)] if groups is None else [list(g) for g in groups]
         named = sorted(column for group in self.groups for column in group)
         if len(set(named)) < len(named) or not set(named) <= set(range(n_columns)):
@@ -136,8 +142,9 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         self.fill, self.key = fill, key
         n = len(self.groups)
         if fill == "hold":
-            # Before its first value, a sensor reads 0.
-            values: spaces.Space[Any] = spaces.Box(np.minimum(box.low, 0), np.maximum(box.high, 0), dtype=np.float32)
+            # Before its first value, a sensor reads 0. Columns of no sensor are as they were.
+            held = spaces.Box if len(named) == n_columns else type(box)
+            values: spaces.Space[Any] = held(np.minimum(box.low, 0), np.maximum(box.high, 0), dtype=np.float32)
             inner = spaces.Dict({**space.spaces, key: values}) if isinstance(space, spaces.Dict) else values
             self.observation_space = with_more(inner, {"age": (n,), "observed": (n,)}, self.is_dict)
         else:
@@ -148,15 +155,10 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, in which no sensor has had a value yet."""
-        self.held = np.zeros(vector_space(self._inner_space).shape, np.float32)
+        self.held = np.zeros(vector_space(self.env.observation_space, self.key).shape, np.float32)
         self.age = np.zeros(len(self.groups), np.float32)
         self.n_observed = 0
         return super().reset(seed=seed, options=options)
-
-    @property
-    def _inner_space(self) -> Any:
-        space = self.env.observation_space
-        return space.spaces[self.key] if isinstance(space, spaces.Dict) else space
 
     @abstractmethod
     def observed(self) -> npt.NDArray[np.bool_]:
@@ -165,11 +167,15 @@ class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
     def observation(self, observation: Any) -> Any:
         """Return the observation without the values of the sensors that have none."""
         values = np.asarray(observation[self.key] if self.is_dict else observation, np.float32).copy()
-        observed = self.observed()
+        observed = self.observed().copy()
         self.n_observed += 1
-        for group, has_value in zip(self.groups, observed, strict=True):
-            if not has_value:
-                values[group] = np.nan if self.fill == "nan" else self.held[group]
+        for sensor, group in enumerate(self.groups):
+            if self.fill == "nan":
+                values[group] = values[group] if observed[sensor] else np.nan
+            else:
+                known = observed[sensor] & ~np.isnan(values[group])  # a sensor may have failed in a wrapper beneath
+                values[group] = np.where(known, values[group], self.held[group])
+                observed[sensor] = known.all()
         if self.fill == "nan":
             return {**observation, self.key: values} if self.is_dict else values
         self.held = values.copy()
@@ -204,12 +210,13 @@ class SensorDropout(MissingValues):
             raise ValueError(f"probability={probability}: it must be at least 0 and below 1.")
         # Failures independent of each other last 1 / (1 - probability) observations.
         self.burst = 1 / (1 - probability) if burst is None else burst
-        self.begins = probability / ((1 - probability) * self.burst)
-        if self.burst < 1 or self.begins > 1:
+        shortest = max(1.0, probability / (1 - probability))
+        if not shortest <= self.burst < np.inf:
             raise ValueError(
                 f"burst={burst} with probability={probability}: a failure lasts at least one observation, and here at "
-                f"least {max(1.0, probability / (1 - probability)):.3g} on average."
+                f"least {shortest:.3g} on average."
             )
+        self.begins = probability / ((1 - probability) * self.burst)
         self.probability = probability
         self.failed = np.zeros(len(self.groups), bool)
 
@@ -232,7 +239,7 @@ class AsynchronousSensors(MissingValues):
     :param groups: see :class:`MissingValues`
     :param fill: see :class:`MissingValues`
     :param key: see :class:`MissingValues`
-    :raises ValueError: if periods and offsets are not one for each sensor, or a period is below 1
+    :raises ValueError: if periods and offsets are not one whole number for each sensor, or a period is below 1
     """
 
     def __init__(
@@ -247,10 +254,11 @@ class AsynchronousSensors(MissingValues):
         super().__init__(env, groups, fill, key, periods=periods, offsets=offsets)
         self.periods = np.array(periods)
         self.offsets = np.zeros_like(self.periods) if offsets is None else np.array(offsets)
-        if {self.periods.shape, self.offsets.shape} != {(len(self.groups),)} or self.periods.min() < 1:
+        whole = all(np.issubdtype(numbers.dtype, np.integer) for numbers in (self.periods, self.offsets))
+        if {self.periods.shape, self.offsets.shape} != {(len(self.groups),)} or not whole or self.periods.min() < 1:
             raise ValueError(
                 f"periods={periods}, offsets={offsets}: one of at least 1, and one offset, for each of the "
-                f"{len(self.groups)} sensors {self.groups}."
+                f"{len(self.groups)} sensors {self.groups}, in whole observations."
             )
 
     def observed(self) -> npt.NDArray[np.bool_]:
@@ -266,16 +274,57 @@ class NoisyObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
     :param env: an environment with a Box observation of one dimension
     :param std: standard deviation, one for all columns or one for each
     :raises TypeError: if the observation is no Box of one dimension
+    :raises ValueError: for a standard deviation that is negative or not finite, or another number of them
     """
 
     def __init__(self, env: gym.Env[Any, Any], std: float | Sequence[float]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, std=std)
         super().__init__(env)
-        shape = vector_space(env.observation_space).shape
-        self.std = np.broadcast_to(np.asarray(std, np.float32), shape)
-        self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        space = vector_space(env.observation_space)
+        if np.ndim(std) == 0:
+            refuse_time_column(env, "std must be one number for each column, 0 for the time")
+        if np.shape(std) not in ((), space.shape) or not np.all((np.asarray(std) >= 0) & np.isfinite(std)):
+            raise ValueError(
+                f"std={std}: one standard deviation of at least 0, or one for each of the {space.shape[0]} columns."
+            )
+        self.std = np.broadcast_to(np.asarray(std, np.float32), space.shape)
+        self.observation_space = type(space)(-np.inf, np.inf, space.shape, np.float32)
 
     def observation(self, observation: Any) -> Floats:
         """Return the observation with noise."""
         noise = self.np_random.normal(size=self.std.shape) * self.std
         return np.asarray(observation + noise, np.float32)
+
+
+class SelectColumns(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Shows some columns of an observation, positions without velocities for example.
+
+    :param env: an environment with a Box observation of one dimension
+    :param columns: that are shown, in this order
+    :raises TypeError: if the observation is no Box of one dimension
+    :raises ValueError: for no columns, or such that do not exist
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], columns: Sequence[int]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, columns=columns)
+        super().__init__(env)
+        space = vector_space(env.observation_space)
+        if not columns or not set(columns) <= set(range(space.shape[0])):
+            raise ValueError(f"columns={columns}: some of the columns 0 to {space.shape[0] - 1} of the observation.")
+        self.columns = list(columns)
+        self.observation_space = type(space)(space.low[self.columns], space.high[self.columns], dtype=space.dtype.type)
+
+    def observation(self, observation: Any) -> Any:
+        """Return the columns that are shown."""
+        return observation[self.columns]
+
+
+def refuse_time_column(env: gym.Env[Any, Any], cure: str) -> None:
+    """Raise ValueError if :class:`IrregularSampling` has made time a column, which then would fail or be noisy too."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, IrregularSampling) and env.time_key is None:
+            raise ValueError(
+                "IrregularSampling(time_key=None) has made a column of the observation the time, which is no sensor's: "
+                f"{cure}, or let the time be a key of a Dict (time_key)."
+            )
+        env = env.env

@@ -27,8 +27,8 @@ def between(encoder: NeuralCDE, observations: th.Tensor, n_points: int) -> tuple
         curve, field = encoder._curve(path), encoder.field.product()
         knots = encoder._integrate(encoder._begin(windows.features[0]), curve)
         places = th.linspace(0, 1, n_points).tolist()
-        if encoder.history.history_length == 1:  # no intervals, and so nowhere to go
-            z = knots.new_full((n_points, 2, *knots.shape[1:]), th.nan)
+        if len(knots) == 1:  # no intervals, and so nowhere to go
+            z = knots.new_full((n_points, 2, *knots.shape[1:]), th.nan)  # 2, of which rectilinear paths take one
         elif encoder.solver in SOLVERS:
             inner = [integrate_within(field, knots, curve, encoder.solver, encoder.solver_steps, u) for u in places[1:]]
             z = th.stack((knots[:-1], *inner))  # (n_points, I, B, Z)

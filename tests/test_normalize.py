@@ -89,7 +89,8 @@ def test_time_passes_and_gaps_stay_gaps(observation: str, skip: list[Any], tmp_p
         assert np.array_equal(one, other, equal_nan=True)
     evaluation = VecNormalizeObserved(make(), skip=skip, training=False)
     sync_envs_normalization(env, evaluation)
-    assert isinstance(evaluation.obs_rms, dict | ObservedMeanStd)
+    for one, other in zip(*(_arrays(e.normalize_obs(copy.deepcopy(raw))) for e in (env, evaluation)), strict=True):
+        assert np.array_equal(one, other, equal_nan=True)
 
 
 def _arrays(observation: Any) -> list[Any]:
@@ -103,9 +104,41 @@ def test_training_with_an_evaluation() -> None:
     model = RecurrentPPO(
         "MultiInputNCDEPolicy", make(), n_steps=16, batch_size=16, policy_kwargs={"time_key": "time"}, device="cpu"
     )
-    callback = EvalCallback(make(), eval_freq=16, n_eval_episodes=2, verbose=0)
-    model.learn(64, callback=callback)
-    assert callback.n_calls
+    evaluation: Any = make()
+    evaluation.training = False
+    model.learn(64, callback=EvalCallback(evaluation, eval_freq=16, n_eval_episodes=2, verbose=0))
+    assert evaluation.obs_rms["walk"].count == pytest.approx(66, abs=0.1)  # of the training, the reset's included
+
+
+@pytest.mark.parametrize("observation", ["box", "dict"])
+def test_an_infinite_value_stops_training_and_loses_nothing(observation: str) -> None:
+    class Glitch(RandomWalk):
+        def _observe(self) -> Any:
+            values = super()._observe()
+            if self.np_random.random() < 0.05:
+                (values["walk"] if isinstance(values, dict) else values)[1] = -np.inf
+            return values
+
+    env: Any = VecNormalizeObserved(make_vec_env(Glitch, 2, seed=0, env_kwargs={"observation": observation}))
+    policy = "NCDEPolicy" if observation == "box" else "MultiInputNCDEPolicy"
+    model = RecurrentPPO(policy, env, device="cpu")
+    with pytest.raises(ValueError, match=r"of shape \(2, 3\), is -inf at \([01], 1\).*where a sensor has no value"):
+        model.learn(1_000)
+    statistics = env.obs_rms["walk"] if observation == "dict" else env.obs_rms
+    assert statistics.count[0] > 3
+    assert np.isfinite([statistics.mean, statistics.var, statistics.count]).all()
+    env.training = False  # nor is it clipped, where statistics are not updated
+    values = np.full((2, 3), np.inf, np.float32)
+    with pytest.raises(ValueError, match=r"is inf at \(0, 0\)"):
+        env.normalize_obs(env.venv.reset() | {"walk": values} if observation == "dict" else values)
+
+
+def test_keys_to_normalize_are_those_named() -> None:
+    env = make_vec_env(RandomWalk, env_kwargs={"observation": "dict"})
+    assert VecNormalizeObserved(env, norm_obs_keys=[]).norm_obs_keys == []
+    assert VecNormalizeObserved(env, norm_obs_keys=["walk"]).norm_obs_keys == ["walk"]
+    with pytest.raises(ValueError, match=r"norm_obs_keys=\['wlak'\]: the observation has no \['wlak'\]"):
+        VecNormalizeObserved(env, norm_obs_keys=["wlak"])
 
 
 @pytest.mark.parametrize(
@@ -113,6 +146,7 @@ def test_training_with_an_evaluation() -> None:
     [
         ("dict", ["tiem"], r"has no \['tiem'\], but \['flag', 'time', 'walk'\]"),
         ("column", [4], "with columns 0 to 3"),
+        ("column", np.array([4]), "with columns 0 to 3"),
         ("column", ["time"], "with columns 0 to 3"),
         ("discrete", [0], "with columns 0 to -1"),
     ],

@@ -564,6 +564,32 @@ def test_a_normalized_time_stops_training_and_loses_nothing() -> None:
     model.learn(64)
 
 
+@pytest.mark.parametrize("steady", [False, True])
+@pytest.mark.parametrize("longest", [30, 10**9])
+def test_other_normalized_times_stop_training_too(steady: bool, longest: int) -> None:
+    """Normalised timestamps begin below 0 or hardly move; normalised, an elapsed time that is always the same is 0."""
+
+    class Walk(RandomWalk):
+        def _observe(self) -> Any:
+            observation = super()._observe()
+            return {**observation, "time": np.ones(1, np.float32)} if steady else observation
+
+    kwargs = {"observation": "dict", "longest": longest, "time_kind": "elapsed" if steady else "timestamp"}
+    for keys, fails in ((["walk", "time"], True), (["walk"], False)):
+        env = VecNormalize(make_vec_env(Walk, 2, seed=0, env_kwargs=kwargs), norm_obs_keys=keys)
+        policy_kwargs = {"time_key": "time", "time_kind": kwargs["time_kind"]}
+        model = RecurrentPPO(
+            "MultiInputNCDEPolicy", env, n_steps=128, seed=0, device="cpu", policy_kwargs=policy_kwargs
+        )
+        before = [parameter.clone() for parameter in model.policy.parameters()]
+        if not fails:
+            model.learn(1_000)
+            continue
+        with pytest.raises(ValueError, match=r"(the timestamp is -|x dt passed on average).*VecNormalizeObserved"):
+            model.learn(10_000)
+        assert all(map(th.equal, model.policy.parameters(), before))
+
+
 def test_acting_without_memory_warns_once() -> None:
     model = make()
     observation = np.zeros((2, 3), np.float32)

@@ -9,10 +9,11 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import sb3_ncde  # noqa: F401
 from sb3_ncde.observation_spaces import BoxWithMissing
-from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SensorDropout
+from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SelectColumns, SensorDropout
 
 
 class Counter(gym.Env[Any, Any]):
@@ -77,6 +78,16 @@ def test_irregular_sampling_holds_actions_and_tells_the_time(kwargs: dict[str, A
         low, high = (min(kwargs["values"]), 4) if "values" in kwargs else (kwargs.get("low", 1), kwargs.get("high", 5))
         assert all(low <= steps <= high for steps in held)
         assert not kwargs.get("per_episode") or len(set(held)) <= 1
+
+
+def test_an_episode_s_period_is_not_that_of_the_one_before() -> None:
+    env = IrregularSampling(Counter(), per_episode=True)
+    env.reset(seed=0)
+    periods = set()
+    for _ in range(40):
+        env.reset()
+        periods.add(float(env.step(0)[0]["time"][0]))
+    assert periods == {1.0, 2.0, 3.0, 4.0, 5.0}
 
 
 def test_the_distributions_are_what_they_are_called() -> None:
@@ -167,6 +178,9 @@ WRAPPED: dict[str, Any] = {
     "hold": lambda env: SensorDropout(env, fill="hold"),
     "asynchronous": lambda env: AsynchronousSensors(env, [1, 2]),
     "noise": lambda env: NoisyObservation(env, 0.1),
+    "columns": lambda env: SelectColumns(env, [1]),
+    "hold over gaps": lambda env: SensorDropout(AsynchronousSensors(env, [1, 3]), fill="hold"),
+    "column over gaps": lambda env: IrregularSampling(NoisyObservation(SensorDropout(env), 0.1), time_key=None),
     "stacked": lambda env: SensorDropout(IrregularSampling(NoisyObservation(env, 0.1)), fill="hold"),
 }
 
@@ -180,14 +194,42 @@ def test_wrappers_stack_repeat_and_pass_the_checker(name: str) -> None:
     for one, other in zip(first[0], again[0], strict=True):
         for values, same in zip(*(list(o.values()) if isinstance(o, dict) else [o] for o in (one, other)), strict=True):
             assert np.array_equal(values, same, equal_nan=True)
-    if name not in ("dropout", "asynchronous"):  # the checker has no notion of NaN
+    if name not in ("dropout", "asynchronous", "column over gaps"):  # the checker has no notion of NaN
         check_env(wrap(Counter()), skip_render_check=True)
+
+
+@pytest.mark.parametrize("inner", [Counter, DictCounter])
+def test_what_has_failed_beneath_is_held_above(inner: type[Counter]) -> None:
+    groups = [[0, 1]]
+    env = SensorDropout(AsynchronousSensors(inner(), [1, 3]), 0.0, fill="hold", groups=groups)
+    observations, _ = episode(env)
+    for t, observation in enumerate(observations):
+        parts = list(observation.values()) if inner is DictCounter else np.split(observation, [2, 3])
+        if inner is DictCounter:
+            parts = [observation[key] for key in ("observation", "age", "observed")]
+        values, age, observed = parts
+        assert values.tolist() == [t + 1, -(t - t % 3) - 1]
+        assert age == t % 3
+        assert observed == (t % 3 == 0)
+
+
+def test_time_in_a_column_is_no_sensor_s() -> None:
+    timed = IrregularSampling(Counter(), low=2, high=2, time_key=None)
+    for make in (SensorDropout, lambda env: AsynchronousSensors(env, [1, 1, 1]), lambda env: NoisyObservation(env, 1)):
+        with pytest.raises(ValueError, match="a column of the observation the time, which is no sensor's"):
+            make(timed)
+    env = NoisyObservation(SensorDropout(timed, 0.9, groups=[[0], [1]]), [1.0, 0.0, 0.0])
+    observations, _ = episode(env)
+    assert [observation[2] for observation in observations[1:-1]] == [2.0] * (len(observations) - 2)
+    assert np.isnan(observations).any()
 
 
 def test_a_box_with_missing_values() -> None:
     box = BoxWithMissing(1.0, 2.0, (2,), np.float32)
     assert box.contains(np.array([np.nan, 1.5], np.float32))
     assert not box.contains(np.array([np.nan, 3.0], np.float32))
+    assert not box.contains(np.array([np.nan], np.float32))
+    assert not box.contains(np.ones(3, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +241,19 @@ def test_a_box_with_missing_values() -> None:
         (lambda: IrregularSampling(Counter(), distribution="normal"), ValueError, "not one of uniform, exponential"),
         (lambda: IrregularSampling(DictCounter(), time_key="flag"), ValueError, "has a key 'flag' already"),
         (lambda: IrregularSampling(DictCounter(), time_key=None), TypeError, "Expected a Box observation"),
+        (lambda: IrregularSampling(Counter(), values=[1, 1.5]), ValueError, "for whole ones"),  # type: ignore[list-item]
+        (lambda: IrregularSampling(Counter(), dt=0.0), ValueError, "dt=0.0: a step .* positive, finite"),
+        (lambda: IrregularSampling(Counter(), dt=float("nan")), ValueError, "dt=nan"),
+        (lambda: SensorDropout(Counter(), burst=0.0), ValueError, "burst=0.0 .* at least one observation"),
+        (lambda: SensorDropout(Counter(), burst=float("nan")), ValueError, "burst=nan"),
+        (lambda: SensorDropout(DictCounter(), key="nope"), TypeError, "got None as 'nope' of Dict"),
+        (lambda: SensorDropout(WRAPPED["hold"](DictCounter()), fill="hold"), ValueError, "let only the outer one hold"),
+        (lambda: NoisyObservation(Counter(), -1.0), ValueError, "std=-1.0: one standard deviation of at least 0"),
+        (lambda: NoisyObservation(Counter(), float("nan")), ValueError, "std=nan"),
+        (lambda: NoisyObservation(Counter(), [1.0]), ValueError, "for each of the 2 columns"),
+        (lambda: SelectColumns(Counter(), [0, 2]), ValueError, "some of the columns 0 to 1"),
+        (lambda: SelectColumns(Counter(), []), ValueError, "some of the columns 0 to 1"),
+        (lambda: SelectColumns(DictCounter(), [0]), TypeError, "Expected a Box observation"),
         (lambda: SensorDropout(Counter(), 1.0), ValueError, "at least 0 and below 1"),
         (lambda: SensorDropout(Counter(), 0.9, burst=1.0), ValueError, "at least 9 on average"),
         (lambda: SensorDropout(Counter(), fill="zero"), ValueError, "not one of nan, hold"),
@@ -207,11 +262,64 @@ def test_a_box_with_missing_values() -> None:
         (lambda: SensorDropout(DictCounter(), key="flag"), TypeError, "Expected a Box observation"),
         (lambda: AsynchronousSensors(Counter(), [1]), ValueError, "each of the 2 sensors"),
         (lambda: AsynchronousSensors(Counter(), [1, 0]), ValueError, "one of at least 1"),
+        (lambda: AsynchronousSensors(Counter(), [1, 1.5]), ValueError, "whole observations"),  # type: ignore[list-item]
     ],
 )
 def test_what_makes_no_sense_is_refused(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+TASKS = {
+    "CartPole": ("CartPole-v1", [0, 2], 0.02),
+    "Pendulum": ("Pendulum-v1", [0, 1], 0.05),
+    "Acrobot": ("Acrobot-v1", [0, 1, 2, 3], 0.2),
+    "MountainCarContinuous": ("MountainCarContinuous-v0", [0], 1.0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*recommend you to use a symmetric", "ignore:.*found nan in observations")
+@pytest.mark.filterwarnings("ignore:.*recommend using a symmetric", "ignore:.*infinity. This is probably too")
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped version")
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("variant", ["", "Irregular", "SensorLoss"])
+def test_registered_tasks_are_gymnasium_s_without_velocities(task: str, variant: str) -> None:
+    env_id, positions, dt = TASKS[task]
+    env, full = gym.make(f"sb3_ncde/{variant}{task}NoVel-v1"), gym.make(env_id)
+    sb3_check_env(env)
+    # Gymnasium's checker compares observations, and NaN is not equal to itself: there without NaN.
+    checked: dict[str, Any] = {"dropout": {"fill": "hold"}} if variant == "SensorLoss" else {}
+    check_env(gym.make(f"sb3_ncde/{variant}{task}NoVel-v1", **checked), skip_render_check=True)
+    observation, _ = env.reset(seed=1)
+    expected, _ = full.reset(seed=1)
+    steps, missing = 0, []
+    for _ in range(5):
+        values = observation["observation"] if variant == "Irregular" else observation
+        missing.extend(np.isnan(values))
+        np.testing.assert_array_equal(values, np.where(np.isnan(values), np.nan, expected[positions]))
+        action = full.action_space.sample()
+        observation = env.step(action)[0]
+        held = round(float(observation["time"][0]) / dt) if variant == "Irregular" else 1
+        assert 1 <= held <= 5
+        steps += held
+        for _ in range(held):
+            expected = full.step(action)[0]
+    assert (steps > 5) == (variant == "Irregular")
+    assert any(missing) == (variant == "SensorLoss")
+    assert not all(missing)
+
+
+def test_noise_and_delay_of_registered_tasks() -> None:
+    plain, late, noisy = (
+        gym.make("sb3_ncde/PendulumNoVel-v1", **kwargs) for kwargs in ({}, {"delay": 2}, {"noise": 0.1})
+    )
+    shown = []
+    for env in (plain, late, noisy):
+        observations = [env.reset(seed=0)[0], *(env.step(np.ones(1, np.float32))[0] for _ in range(100))]
+        shown.append(np.array(observations))
+    np.testing.assert_array_equal(shown[1][2:], shown[0][:-2])
+    assert not shown[1][:2].any()
+    assert (shown[2] - shown[0]).std() == pytest.approx(0.1, rel=0.2)
 
 
 def test_registered_tasks_take_all_kinds_of_sensors_at_once() -> None:
