@@ -7,8 +7,11 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
+import torch as th
+from gymnasium import spaces
 from matplotlib.figure import Figure
 from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -59,9 +62,57 @@ def test_a_grid_is_what_evaluate_policy_returns(model: RecurrentPPO, tmp_path: P
     assert again.iloc[0].to_dict() == table.iloc[-1].to_dict()
 
 
+def test_what_a_grid_takes_is_heeded(model: RecurrentPPO) -> None:
+    tables = [
+        evaluate_grid(model, make_env, n_episodes=8, n_envs=4, **kwargs)
+        for kwargs in ({"confidence": 0.99}, {"confidence": 0.5}, {"deterministic": False})
+    ]
+    widths = [(table["high"] - table["low"]).item() for table in tables]
+    assert widths[1] < 0.6 * widths[0]
+    assert tables[0]["mean"].item() == tables[1]["mean"].item() != tables[2]["mean"].item()
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"n_episodes": 0}, "n_episodes=0, n_envs=10: expected at least one"),
+        ({"n_envs": 0}, "n_envs=0: expected at least one"),
+        ({"confidence": 95}, "confidence=95: expected a share"),
+    ]
+    for kwargs, message in refused:
+        with pytest.raises(ValueError, match=message):
+            evaluate_grid(model, make_env, **kwargs)
+
+
+class Image(gym.Env[Any, Any]):
+    """Images with their channels last, which SB3 transposes."""
+
+    observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = 5
+        return self.np_random.integers(0, 255, (36, 36, 3), np.uint8), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.left -= 1
+        return self.np_random.integers(0, 255, (36, 36, 3), np.uint8), 1.0, False, self.left == 0, {}
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_agents_that_see_images(normalized: bool) -> None:
+    env: Any = DummyVecEnv([Image])
+    if normalized:
+        env = VecNormalizeObserved(env, norm_obs=False)
+    model = RecurrentPPO("CnnNCDEPolicy", env, device="cpu")
+    assert evaluate_grid(model, lambda period, drop_rate: Image(), n_episodes=2, n_envs=2)["mean"].item() == 5.0
+    assert len(plot_latents(model, Image()).axes[2].lines[0].get_xdata()) == 5  # type: ignore[arg-type]
+
+
 def test_other_environments_than_the_model_s_are_refused(model: RecurrentPPO) -> None:
     with pytest.raises(ValueError, match="Observation spaces do not match"):
         evaluate_grid(model, lambda period, drop_rate: gym.make("Pendulum-v1"), n_episodes=1)
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        plot_latents(model, DummyVecEnv([lambda: gym.make("Pendulum-v1")]))
+    with pytest.raises(ValueError, match="n_points=1: expected at least 2"):
+        plot_latents(model, gym.make(ENV), n_points=1)
     walks = make_vec_env(RandomWalk, 2)
     with pytest.raises(ValueError, match="but there are 2"):
         plot_latents(RecurrentPPO("NCDEPolicy", walks), walks)
@@ -70,10 +121,16 @@ def test_other_environments_than_the_model_s_are_refused(model: RecurrentPPO) ->
 
 
 def test_a_grid_is_drawn_with_a_line_and_a_band_for_each_drop_rate(model: RecurrentPPO) -> None:
-    table = evaluate_grid(model, make_env, [1, 3], [0.0, 0.5], n_episodes=2, n_envs=2)
+    table = evaluate_grid(model, make_env, [3, 1], [0.0, 0.5], n_episodes=2, n_envs=2)
     axes = plot_grid(table, label="NCDE")
     assert [line.get_label() for line in axes.lines] == ["NCDE drop rate 0", "NCDE drop rate 0.5"]
     assert len(axes.collections) == 2
+    for rate, line, band in zip((0.0, 0.5), axes.lines, axes.collections, strict=True):
+        rows = table[table["drop_rate"] == rate].sort_values("period")
+        assert line.get_xydata().tolist() == rows[["period", "mean"]].to_numpy().tolist()  # type: ignore[union-attr]
+        corners = band.get_paths()[0].vertices
+        for name in ("low", "high"):
+            assert all((corners == point).all(1).any() for point in rows[["period", name]].to_numpy())
     assert axes.get_xlabel() == "steps of physics between observations"
     axes = plot_grid(table[table["period"] == 3], Figure().subplots())
     assert len(axes.lines) == 1
@@ -126,5 +183,24 @@ def test_latents_with_any_time_and_action(kwargs: dict[str, Any]) -> None:
         assert ((np.diff(x) > 0.5) & (np.diff(x) < 1.5)).all()
     plain = DummyVecEnv([lambda: RandomWalk(**env_kwargs)])
     plain.seed(5)
-    plain.reset()
+    observation: Any = plain.reset()
     assert len(x) == plain.envs[0].get_wrapper_attr("left")
+    observations = [observation[0]]
+    for _ in x[1:]:
+        observation = plain.step(np.zeros(1, int))[0]
+        observations.append(observation[0])
+    policy: Any = model.policy
+    zeros, start = th.zeros(policy.lstm_hidden_state_shape), th.zeros(len(x))
+    states = RNNStates((zeros, zeros), (zeros, zeros))
+    with th.no_grad():
+        values = policy.evaluate_actions(th.as_tensor(np.array(observations)), start, states, start)[0]
+    drawn: Any = figure.axes[2].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, values[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"solver": "dopri5"}, {"interpolation": "rectilinear"}])
+def test_an_episode_of_one_step_has_no_latents_in_between(kwargs: dict[str, Any]) -> None:
+    env = make_vec_env(RandomWalk, 1, env_kwargs={"longest": 1})
+    figure = plot_latents(RecurrentPPO("NCDEPolicy", env, policy_kwargs=kwargs, device="cpu"), env)
+    assert figure.axes[2].lines[0].get_xdata() == [0.0]
+    assert not marks(figure.axes[1]).size

@@ -1,6 +1,7 @@
 """The RL Zoo's commands, stock and by ``sb3-ncde``, as processes of their own against the installed rl_zoo3."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ optuna = pytest.importorskip("optuna")
 
 from sb3_ncde import NCDEPolicy, cli  # noqa: E402
 from sb3_ncde.hyperparams import hyperparams  # noqa: E402
+from sb3_ncde.normalize import VecNormalizeObserved  # noqa: E402
 from sb3_ncde.zoo import benchmark  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of rl_zoo3 and what it imports
@@ -137,6 +139,29 @@ def test_every_entry_trains(env_id: str, tmp_path: Path) -> None:
     options = f"--env {env_id} --conf-file {CONFIG} -n 1 --eval-freq -1"
     zoo("train", options, tmp_path, "-params", "n_steps:8", "n_envs:4", "batch_size:16")
     assert list(tmp_path.glob("logs/ppo_ncde/*/*.zip"))
+
+
+def test_wrappers_of_sensors_by_their_names_in_yaml(tmp_path: Path) -> None:
+    wrappers: list[dict[str, Any]] = [
+        {"sb3_ncde.sensors.SelectColumns": {"columns": [0, 1]}},
+        {"sb3_ncde.sensors.NoisyObservation": {"std": 0.01}},
+        {"sb3_ncde.sensors.IrregularSampling": {"values": [1, 3], "dt": 0.05}},
+        {"sb3_ncde.sensors.AsynchronousSensors": {"periods": [1, 2]}},
+        {"sb3_ncde.sensors.SensorDropout": {"probability": 0.2, "burst": 3.0}},
+    ]
+    entry = hyperparams["sb3_ncde/SensorLossPendulumNoVel-v1"] | {
+        "policy": "sb3_ncde.MultiInputNCDEPolicy",
+        "policy_kwargs": {"missing_values": True, "time_key": "time", "dt": 0.1},
+        "env_wrapper": wrappers,
+    }
+    (tmp_path / "config.yml").write_text(yaml.safe_dump({"Pendulum-v1": entry}))
+    options = f"--env Pendulum-v1 --conf-file {tmp_path / 'config.yml'} -n 1 --eval-freq -1"
+    zoo("train", options, tmp_path, "-params", "n_steps:8", "n_envs:4", "batch_size:16")
+    statistics = pickle.loads(next(tmp_path.glob("logs/**/vecnormalize.pkl")).read_bytes())
+    assert isinstance(statistics, VecNormalizeObserved)
+    assert list(statistics.obs_rms) == ["observation"]
+    counts: Any = statistics.obs_rms["observation"].count
+    assert (counts < [36, 30]).all()  # of 4 resets and 4 x 8 steps
 
 
 def test_settings_are_for_registered_environments() -> None:
