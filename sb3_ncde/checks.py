@@ -39,7 +39,7 @@ def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Sp
         if len(set(rows.values())) > 1:
             shapes = {key: np.shape(value) for key, value in observation.items()}
             raise ValueError(
-                f"The observation has the shapes {shapes}, which is not one row, nor as many for each key, of "
+                f"The observation has the shapes {shapes}, which is not one row, nor several, as many for each key, of "
                 f"{ {key: part.shape for key, part in space.spaces.items()} }."
             )
     else:

@@ -1,5 +1,6 @@
 """Action masks: masked options have probability 0 everywhere, and wrong masks are refused."""
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -132,9 +133,11 @@ def test_an_observation_without_its_mask_is_refused(observation: Any, found: str
         model.predict(observation)
 
 
-def test_a_mask_of_the_wrong_shape_is_refused() -> None:
-    observation = {"observation": np.zeros(3, np.float32), "action_mask": np.ones(3, np.int8)}
-    with pytest.raises(ValueError, match=r"Unexpected observation shape \(3,\) for MultiBinary environment"):
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (2, 2, 4), ()])
+def test_a_mask_of_the_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
+    observation = {"observation": np.zeros(3, np.float32), "action_mask": np.ones(shape, np.int8)}
+    message = rf"'action_mask': {re.escape(str(shape))}.* is not one row, .*'action_mask': \(4,\)"
+    with pytest.raises(ValueError, match=message):
         make(spaces.Discrete(4)).predict(observation)
 
 
