@@ -17,8 +17,8 @@ class ControlPath(NamedTuple):
     :param increments: of each channel over each interval, (H-1, B, C); the channels are time (if it is one), the
         controls (scaled), with rates their rates, and with missing values the count of each feature
     :param values: of the controls (not scaled), with rates their rates, and with missing values the age of each
-        feature (nominal steps since it was observed, or since the first knot) at the knots, (H, B, V); time is not among them, so that nothing
-        depends on when the episode began
+        feature (nominal steps since it was observed, or since the first knot) at the knots, (H, B, V); time is not
+        among them, so that nothing depends on when the episode began
     :param steps: nominal steps that each interval takes, (H-1, B, 1)
     """
 
