@@ -155,7 +155,7 @@ def test_wrappers_of_sensors_by_their_names_in_yaml(tmp_path: Path) -> None:
         "env_wrapper": wrappers,
     }
     (tmp_path / "config.yml").write_text(yaml.safe_dump({"Pendulum-v1": entry}))
-    options = f"--env Pendulum-v1 --conf-file {tmp_path / 'config.yml'} -n 1 --eval-freq -1"
+    options = f"--env Pendulum-v1 --conf-file {tmp_path / 'config.yml'} -n 1 --eval-freq -1 --seed 1"
     zoo("train", options, tmp_path, "-params", "n_steps:8", "n_envs:4", "batch_size:16")
     statistics = pickle.loads(next(tmp_path.glob("logs/**/vecnormalize.pkl")).read_bytes())
     assert isinstance(statistics, VecNormalizeObserved)
