@@ -35,8 +35,8 @@ def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Sp
         return
     keys = set(observation) if isinstance(observation, dict) else None
     if isinstance(observation, dict) and keys == set(space.spaces):
-        rows = {key: np.size(observation[key]) / (np.prod(part.shape or ()) or 1) for key, part in space.spaces.items()}
-        if len(set(rows.values())) > 1:
+        sizes = {key: np.prod(part.shape or ()) for key, part in space.spaces.items()}
+        if len({np.size(observation[key]) / size for key, size in sizes.items() if size}) > 1:
             shapes = {key: np.shape(value) for key, value in observation.items()}
             raise ValueError(
                 f"The observation has the shapes {shapes}, which is not one row, nor several, as many for each key, of "
@@ -162,7 +162,7 @@ class FailureWatch:
         self._missing = th.where(failed, self._missing + len(features), 0.0)
         if bool((self._missing >= LONGEST_FAILURE).any()):
             index = self._missing.argmax().item()
-            self._missing = 0.0  # of what is mended now
+            self._missing = 0.0  # training may go on once this is mended
             raise ValueError(
                 f"Feature {index} has been NaN for {LONGEST_FAILURE} observations in a row, in all environments. If "
                 "they are wrapped in VecNormalize, a single NaN has made its statistics NaN: use "

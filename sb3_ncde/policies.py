@@ -256,8 +256,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         :param episode_start: whether each observation is the first of its episode, (N,); None: none is
         :param deterministic: whether to take the most likely action instead of a sample
         :return: actions, (...) or (N, ...), and the histories, two arrays (1, N, hidden_size)
-        :raises ValueError: for values that are not finite, time that runs backwards, a Dict without all its keys, a
-            mask that allows nothing, or a state of another number of environments
+        :raises ValueError: for values that are not finite, time that runs backwards, a Dict without all its keys or of
+            different numbers of rows, a mask that allows nothing, or a state of another number of environments
         """
         check_keys(observation, self.observation_space)
         if state is not None or (episode_start is not None and np.all(episode_start)):
