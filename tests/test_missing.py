@@ -13,6 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.checks import LONGEST_FAILURE, FailureWatch
 from sb3_ncde.encoder import NeuralCDE
 from sb3_ncde.history import ObservationHistory
 from sb3_ncde.normalize import VecNormalizeObserved
@@ -271,8 +272,11 @@ def test_statistics_that_nan_has_poisoned_are_an_error() -> None:
         with pytest.raises(ValueError, match=r"Feature 0 has been NaN .*VecNormalizeObserved"):
             model.learn(6_000)
         assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
-        model.set_env(VecNormalizeObserved(env.venv))
-        model.learn(512)  # the error is over with its cause
+    watch, missing = FailureWatch(), th.full((LONGEST_FAILURE // 2, D), th.nan)
+    watch.check(missing)
+    with pytest.raises(ValueError, match="Feature 0 has been NaN"):
+        watch.check(missing)
+    watch.check(missing)  # it does not outlast its cause
 
 
 @pytest.mark.parametrize(

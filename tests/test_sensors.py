@@ -169,6 +169,7 @@ def test_noise_is_normal_and_of_the_given_size() -> None:
     errors = np.array([env.reset(seed=seed)[0] - [1, -1] for seed in range(2000)])
     assert not errors[:, 0].any()
     assert errors[:, 1].std() == pytest.approx(2.0, rel=0.1)
+    assert env.observation_space.contains(np.array([0.0, 1e3], np.float32))
 
 
 WRAPPED: dict[str, Any] = {
