@@ -8,11 +8,10 @@ from importlib.metadata import version
 
 from sb3_contrib import RecurrentPPO
 
-from sb3_ncde import envs as envs
-from sb3_ncde import presets
+from sb3_ncde import envs, presets
 from sb3_ncde.policies import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
 
-__all__ = ["CnnNCDEPolicy", "MultiInputNCDEPolicy", "NCDEPolicy", "presets"]
+__all__ = ["CnnNCDEPolicy", "MultiInputNCDEPolicy", "NCDEPolicy", "envs", "presets"]
 __version__ = version("sb3-ncde")
 
 for _policy in (NCDEPolicy, CnnNCDEPolicy, MultiInputNCDEPolicy):

@@ -1,4 +1,4 @@
-"""The mask of the allowed actions, which an environment shows under a key of its Dict observation."""
+"""What a masked action does: the mask, under a key of a Dict observation, takes options out of the distribution."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.distributions import MaskableDistribution, make_masked_proba_distribution
 from stable_baselines3.common.type_aliases import PyTorchObs
+
+from sb3_ncde.envs.spaces import choices
 
 
 class ActionMask:
@@ -50,26 +52,3 @@ class ActionMask:
         assert isinstance(observation, dict)
         mask = observation[self.key]
         return mask.reshape(len(mask), -1)
-
-
-def choices(action_space: spaces.Space[Any]) -> list[int]:
-    """Return the number of options of each choice that an action makes.
-
-    :raises TypeError: if the actions are not discrete
-    """
-    if isinstance(action_space, spaces.Discrete):
-        return [int(action_space.n)]
-    if isinstance(action_space, spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
-        return [int(n) for n in action_space.nvec.flatten()]
-    if isinstance(action_space, spaces.MultiBinary):
-        return [2] * int(np.prod(action_space.shape))
-    raise TypeError(
-        f"Only Discrete, MultiDiscrete (of one dimension) and MultiBinary actions can be masked, not {action_space}."
-    )
-
-
-def without_key(space: spaces.Space[Any], key: str | None) -> spaces.Space[Any]:
-    """Return a Dict space without a key."""
-    if key is None or not isinstance(space, spaces.Dict):
-        return space
-    return spaces.Dict({name: subspace for name, subspace in space.spaces.items() if name != key})

@@ -2,22 +2,16 @@
 
 import difflib
 import inspect
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from decimal import Decimal, InvalidOperation
-from types import UnionType
-from typing import Any, get_args
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from sb3_ncde.encoder import FEATURE_NORMS, NeuralCDE
-from sb3_ncde.history import ObservationHistory
-from sb3_ncde.interpolation import INTERPOLATIONS
-from sb3_ncde.solvers import ADAPTIVE_SOLVERS, SOLVERS
-
-TIME_KINDS = ("elapsed", "timestamp")
+from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.plain_values import check_integer, check_type
 
 _LSTM_ARGUMENTS = {
     "lstm_hidden_size": "latent_size, the size of the latent state",
@@ -28,40 +22,15 @@ _LSTM_ARGUMENTS = {
 }
 
 
-@dataclass(frozen=True)
-class NCDEArguments:
+@dataclass(frozen=True, kw_only=True)
+class NCDEArguments(EncoderArguments, HistoryArguments):
     """What NCDEPolicy accepts beside SB3's own arguments; all are plain YAML values, checked on construction.
 
     :raises TypeError: for a value of another type
     :raises ValueError: for a value out of range
     """
 
-    latent_size: int = 16
-    field_width: int = 32
-    field_depth: int = 1
-    initial_width: int = 32
-    initial_depth: int = 1
-    history_length: int = 8
-    hop_length: int | None = None
-    dt: float = 1.0
-    time_key: str | int | None = None
-    time_kind: str = "elapsed"
-    solver: str = "midpoint"
-    solver_steps: int = 1
-    rtol: float = 1e-4
-    atol: float = 1e-6
-    adjoint: bool = False
-    interpolation: str = "linear"
-    missing_values: bool = False
-    time_channel: bool = True
-    scale_increments: bool = True
-    rates: bool = True
-    path_in_field: bool = True
-    feature_size: int | None = None
-    feature_norm: str = "layer_norm"
-    skip: bool = True
     share_encoder: bool | None = None
-    control_size: int | None = 32
     value_width: int | None = None
     value_depth: int | None = None
     action_width: int | None = None
@@ -70,66 +39,19 @@ class NCDEArguments:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        for name in ("latent_size", "field_width", "initial_width", "history_length", "solver_steps"):
-            _check_integer(name, getattr(self, name), minimum=1)
-        for name in ("field_depth", "initial_depth"):
-            _check_integer(name, getattr(self, name), minimum=0)
-        for name in ("hop_length", "control_size", "feature_size", "value_width", "action_width"):
-            _check_integer(name, getattr(self, name), minimum=1, optional=True)
+        HistoryArguments.__post_init__(self)
+        EncoderArguments.__post_init__(self)
+        for name in ("value_width", "action_width"):
+            check_integer(name, getattr(self, name), minimum=1, optional=True)
         for name in ("value_depth", "action_depth"):
-            _check_integer(name, getattr(self, name), minimum=0, optional=True)
-        for name in ("rates", "path_in_field", "skip", "adjoint", "time_channel", "scale_increments", "missing_values"):
-            _check_type(name, getattr(self, name), bool, "true or false")
-        _check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
-        _check_type("time_key", self.time_key, str | int | None, "a key of a Dict or a column of a Box observation")
-        _check_choice("time_kind", self.time_kind, TIME_KINDS)
-        _check_type("action_mask_key", self.action_mask_key, str | None, "a key of a Dict observation")
-        _check_choice("solver", self.solver, (*SOLVERS, *ADAPTIVE_SOLVERS))
-        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        _check_choice("feature_norm", self.feature_norm, FEATURE_NORMS)
-        _check_positive("dt", self.dt, "the time between two observations")
-        for name in ("rtol", "atol"):
-            _check_positive(name, getattr(self, name), "the tolerance of an adaptive solver")
-        if self.feature_norm == "layer_norm" and (self.feature_size or self.latent_size) < 3:
-            name = "latent_size" if self.feature_size is None else "feature_size"
-            raise ValueError(
-                f"{name}={getattr(self, name)} with feature_norm='layer_norm': the norm leaves nothing of fewer than "
-                "3 numbers; use feature_norm='tanh'."
-            )
-        self._check_solver()
+            check_integer(name, getattr(self, name), minimum=0, optional=True)
+        check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
+        check_type("action_mask_key", self.action_mask_key, str | None, "a key of a Dict observation")
         ages = self.missing_values and self.path_in_field
         if self.time_key is not None and not (self.time_channel or self.rates or self.skip or ages):
             raise ValueError(
                 f"time_key={self.time_key!r} with time_channel=False, rates=False and skip=False: the agent would not "
                 "see the time. Leave time_channel=True."
-            )
-        if self.hop > self.history_length:
-            raise ValueError(
-                f"hop_length={self.hop} is more than history_length={self.history_length}: "
-                "a full window of history_length observations cannot drop hop_length of them."
-            )
-
-    def _check_solver(self) -> None:
-        if self.interpolation == "hermite" and self.solver in SOLVERS and self.solver != "rk4":
-            raise ValueError(
-                f"solver={self.solver!r} with interpolation='hermite': on a cubic path with one step per observation, "
-                "euler uses the increment before the newest one, midpoint and heun weigh both; the agent would act "
-                "late. Use solver='rk4', an adaptive one, or interpolation='linear'."
-            )
-        if self.interpolation == "rectilinear" and not self.time_channel:
-            raise ValueError(
-                "interpolation='rectilinear' with time_channel=False: a rectilinear path moves time before values, so "
-                "time must be one of its channels; without it the path is that of interpolation='linear'."
-            )
-        if self.adjoint and self.solver in SOLVERS:
-            raise ValueError(
-                f"adjoint=True with solver={self.solver!r}: fixed solvers are backpropagated through directly; the "
-                f"adjoint is for the adaptive ones ({', '.join(ADAPTIVE_SOLVERS)})."
-            )
-        if self.solver_steps > 1 and self.solver in ADAPTIVE_SOLVERS:
-            raise ValueError(
-                f"solver_steps={self.solver_steps} with solver={self.solver!r}: an adaptive solver chooses its steps "
-                "itself; its accuracy is set by rtol and atol."
             )
 
     @property
@@ -145,26 +67,6 @@ class NCDEArguments:
             head: [64 if width is None else width] * (2 if depth is None else depth)
             for head, (width, depth) in heads.items()
         }
-
-    @property
-    def hop(self) -> int:
-        """``hop_length``, or half of ``history_length`` where it is None."""
-        return max(1, self.history_length // 2) if self.hop_length is None else self.hop_length
-
-    def make_encoder(self, features_dim: int) -> NeuralCDE:
-        """Return an encoder of these sizes for observations of D = ``features_dim`` features."""
-        observed = self.time_key is not None
-        history = ObservationHistory(
-            self.history_length,
-            self.hop,
-            features_dim,
-            unit=self.dt if observed else 1.0,
-            timestamps=observed and self.time_kind == "timestamp",
-            missing_values=self.missing_values,
-        )
-        accepted = inspect.signature(NeuralCDE).parameters
-        sizes = {name: value for name, value in asdict(self).items() if name in accepted}
-        return NeuralCDE(history, time_scale=1.0 if observed else self.dt, **sizes)
 
 
 def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArguments, dict[str, Any]]:
@@ -202,35 +104,3 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
 def _suggestion(name: str, valid: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     return f" Did you mean {nearest[0]!r}?" if nearest else f" It takes {', '.join(sorted(valid))}."
-
-
-def _check_integer(name: str, value: Any, minimum: int, optional: bool = False) -> None:
-    _check_type(name, value, int | None if optional else int, "an integer or null" if optional else "an integer")
-    if value is not None and value < minimum:
-        raise ValueError(f"{name}={value}: expected at least {minimum}.")
-
-
-def _check_positive(name: str, value: Any, meaning: str) -> None:
-    _check_type(name, value, int | float, f"a number, {meaning}{_yaml_hint(value)}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}={value}: {meaning} must be finite and above 0.")
-
-
-def _yaml_hint(value: object) -> str:
-    """Return how a text that stands for a number is written in YAML."""
-    try:
-        number = Decimal(value) if isinstance(value, str) else None
-    except InvalidOperation:
-        number = None
-    return "" if number is None or not number.is_finite() else f" (for YAML 1e-4 is a text: write {number:f})"
-
-
-def _check_type(name: str, value: object, kind: type | UnionType, meaning: str) -> None:
-    # To Python a bool is an integer, to a user it is not.
-    if not isinstance(value, kind) or (isinstance(value, bool) and bool not in (kind, *get_args(kind))):
-        raise TypeError(f"{name} must be {meaning}, not {value!r}.")
-
-
-def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    if value not in tuple(choices):
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}.")

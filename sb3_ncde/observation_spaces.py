@@ -1,55 +1,8 @@
-"""Spaces of observations that sensors add to, or leave values out of."""
+"""The space of observations whose values may be missing, for environments of one's own.
 
-from typing import Any
+The public path of what stands in ``sb3_ncde/envs/spaces.py``; files of version 0.1.0 name the class by it.
+"""
 
-import numpy as np
-import numpy.typing as npt
-from gymnasium import spaces
+from sb3_ncde.envs.spaces import BoxWithMissing
 
-Floats = npt.NDArray[np.floating[Any]]
-
-
-class BoxWithMissing(spaces.Box):
-    """A Box whose values may be NaN: not observed."""
-
-    def contains(self, x: Any) -> bool:
-        """Return whether all that is observed lies in the Box."""
-        if np.shape(x) != self.shape:
-            return False
-        return super().contains(np.where(np.isnan(x), np.clip(0, self.low, self.high), x).astype(self.dtype))
-
-
-def vector_space(space: spaces.Space[Any], key: str | None = None) -> spaces.Box:
-    """Return the space, or that of a key if it is a Dict, and raise TypeError unless it is a Box of one dimension."""
-    named = space.spaces.get(key) if key is not None and isinstance(space, spaces.Dict) else space
-    if not isinstance(named, spaces.Box) or len(named.shape) != 1:
-        where = f" as {key!r} of {space}" if named is not space else ""
-        raise TypeError(f"Expected a Box observation of one dimension, but got {named}{where}.")
-    return named
-
-
-def with_more(space: spaces.Space[Any], added: dict[str, tuple[int, ...]], as_dict: bool) -> spaces.Space[Any]:
-    """Return the space of :func:`join`, with Boxes of values from 0 added."""
-    if not as_dict:
-        box = vector_space(space)
-        n = sum(shape[0] for shape in added.values())
-        low, high = np.append(box.low, np.zeros(n)), np.append(box.high, np.full(n, np.inf))
-        return type(box)(low.astype(np.float32), high.astype(np.float32))  # which may have missing values
-    subspaces: dict[str, spaces.Space[Any]] = (
-        dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": vector_space(space)}
-    )
-    for name, shape in added.items():
-        if name in subspaces:
-            raise ValueError(
-                f"The observation has a key {name!r} already: of two wrappers that add it, leave out one, or let only "
-                "the outer one hold values."
-            )
-        subspaces[name] = spaces.Box(0.0, np.inf, shape, np.float32)
-    return spaces.Dict(subspaces)
-
-
-def join(observation: Any, added: dict[str, Floats], as_dict: bool) -> Any:
-    """Return an observation with more keys of a Dict, or more columns of a Box."""
-    if not as_dict:
-        return np.concatenate((np.asarray(observation, np.float32), *added.values()))
-    return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}
+__all__ = ["BoxWithMissing"]

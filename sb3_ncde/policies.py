@@ -26,10 +26,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import split_arguments
-from sb3_ncde.checks import ClockWatch, FailureWatch, check_finite, check_keys, check_mask, check_state, check_time
-from sb3_ncde.encoder import NeuralCDE
-from sb3_ncde.history import State
-from sb3_ncde.observations import ObservationReader, check_extractor
+from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
+from sb3_ncde.history.observation_history import State
+from sb3_ncde.history.validation import check_finite, check_keys, check_mask, check_state, check_time
+from sb3_ncde.torch_layers import ObservationReader, check_extractor
 
 
 class NCDEPolicy(RecurrentActorCriticPolicy):
@@ -154,10 +155,14 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def _build_mlp_extractor(self) -> None:
         """Build the encoders, then the heads' hidden layers, which are sized by the encoders' output."""
         # A tuple, which registers no modules: the parent has yet to assign its LSTMs to lstm_actor and lstm_critic.
-        make_encoder = partial(self.arguments.make_encoder, self.features_dim - 1)
-        self._encoders = (make_encoder(), None if self._share_encoder else make_encoder())
+        self._encoders = (self._make_encoder(), None if self._share_encoder else self._make_encoder())
         self.lstm_output_dim = self._encoders[0].output_size
         super()._build_mlp_extractor()
+
+    def _make_encoder(self) -> NeuralCDE:
+        arguments = self.arguments
+        time_scale = arguments.dt if arguments.time_key is None else 1.0
+        return NeuralCDE(arguments.make_history(self.features_dim - 1), arguments, time_scale)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to build the same policy."""
@@ -300,7 +305,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         return value
 
     def _check(self, obs: PyTorchObs, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
-        """Raise ValueError for what cannot be acted on; see :mod:`sb3_ncde.checks`."""
+        """Raise ValueError for what cannot be acted on; see :mod:`sb3_ncde.history.validation`."""
         history = self.lstm_actor.history
         check_state(features.shape[0], episode_starts, history, state)
         check_finite(obs, features, episode_starts, history, state)

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_ncde.action_mask import choices
+from sb3_ncde.envs.spaces import choices
 
 SCALAR = spaces.Box(-np.inf, np.inf, (), np.float32)
 WALK = spaces.Box(-np.inf, np.inf, (3,), np.float32)

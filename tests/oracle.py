@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch.func import functional_call
 
 from sb3_ncde import NCDEPolicy, presets
+from sb3_ncde.cde.solvers import Solver
 
 DATA = Path(__file__).parent / "data"
 CASES = sorted(path.stem.removeprefix("ncde_") for path in DATA.glob("ncde_*.npz"))
@@ -106,10 +107,9 @@ class Oracle:
             parameters["policy.log_std"] = self.weights["action_head.log_std"].view(-1)
         return parameters
 
-    def scores(self, **encoder: Any) -> dict[str, th.Tensor]:
-        """Return what the policy computes, with z, when its encoder has these attributes (solver, solver_steps...)."""
-        for name, value in encoder.items():
-            setattr(self.policy.lstm_actor, name, value)
+    def scores(self, solver: Solver) -> dict[str, th.Tensor]:
+        """Return what the policy computes, with z, when its encoder has this solver."""
+        self.policy.lstm_actor.solver = solver
         parameters = self.parameters()
         assert {f"policy.{name}" for name, _ in self.policy.named_parameters()} == parameters.keys()
         arguments = (self.rows, self.actions)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import torch as th
 import torchcde
 
-from sb3_ncde.encoder import NeuralCDE
-from sb3_ncde.path import SHORTEST
-from sb3_ncde.vector_field import VectorField
+from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.cde.path import SHORTEST
+from sb3_ncde.cde.vector_field import VectorField
 
 SUB_STEPS = 4
 
@@ -59,7 +59,7 @@ def reference_field(field: VectorField, z: th.Tensor, value: th.Tensor) -> th.Te
 def reference_z(encoder: NeuralCDE, window: list[tuple[th.Tensor, float]]) -> th.Tensor:
     """Return z at the end of one window by torchcde's cdeint, with the same midpoint steps, (Z,)."""
     scale = encoder.increment_scale.scale
-    knots = reference_path(window, scale, encoder.rates)
+    knots = reference_path(window, scale, encoder.arguments.rates)
     z0 = encoder.initial(window[0][0])
     assert isinstance(z0, th.Tensor)
     if len(window) == 1:

@@ -9,7 +9,7 @@ import torch as th
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_ncde.history import ObservationHistory, State
+from sb3_ncde.history.observation_history import ObservationHistory, State
 from tests.reference import ReferenceHistory
 
 
@@ -45,7 +45,7 @@ def test_windows_are_those_of_the_plain_loop(timestamps: bool, data: tuple[int, 
         sequences, state = history.append(
             features[:, chunk], time[:, chunk], state, th.from_numpy(starts[:, chunk]).double()
         )
-        windows = history.windows(sequences)
+        windows = history.rule.windows(sequences)
         row = 0
         for i in range(n_seq):
             for t in range(begin, end):
@@ -72,9 +72,9 @@ def assert_state(history: ObservationHistory, state: State, i: int, reference: R
     assert count[i] == reference.seen
     assert last_time[i] == time
     used = len(reference.window)
-    assert th.equal(slots[i, history.history_length - used :, :-1], th.stack([x for x, _ in reference.window]))
-    assert slots[i, history.history_length - used :, -1].tolist() == [e for _, e in reference.window]
-    assert (slots[i, : history.history_length - used] == 0).all()
+    assert th.equal(slots[i, history.rule.history_length - used :, :-1], th.stack([x for x, _ in reference.window]))
+    assert slots[i, history.rule.history_length - used :, -1].tolist() == [e for _, e in reference.window]
+    assert (slots[i, : history.rule.history_length - used] == 0).all()
 
 
 def test_a_state_is_never_changed_in_place() -> None:
@@ -105,6 +105,6 @@ def test_an_episode_may_be_longer_than_float32_counts() -> None:
     state[0][0, 0, 0] = count
     for seen in range(count + 1, count + 12):
         sequences, state = history.append(th.zeros(1, 1, 1), th.ones(1, 1), state, th.zeros(1, 1))
-        assert sequences.points.item() == history.points(np.array([seen]))[0]
+        assert sequences.points.item() == history.rule.points(np.array([seen]))[0]
         # The same window stands in the same row of the open ones.
-        assert (sequences.seen.item() - seen) % (history.hop_length * history.n_open) == 0
+        assert (sequences.seen.item() - seen) % (history.rule.hop_length * history.rule.n_open) == 0

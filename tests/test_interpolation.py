@@ -9,9 +9,11 @@ import torchcde
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_ncde import presets, solvers
-from sb3_ncde.interpolation import Hermite, Linear, rectilinear
-from sb3_ncde.solvers import ADAPTIVE_SOLVERS
+from sb3_ncde import presets
+from sb3_ncde.cde import solvers
+from sb3_ncde.cde.interpolation import INTERPOLATIONS, Hermite, Linear, Rectilinear
+from sb3_ncde.cde.path import ControlPath
+from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, AdaptiveSolver, FixedSolver
 from tests.envs import RandomWalk
 from tests.test_encoder import encode, make_encoder, random_sequences, step_by_step
 from tests.test_ratio import worst_difference
@@ -80,18 +82,18 @@ def test_rectilinear_is_torchcde_s() -> None:
     increments, drive = random_path()
     knots = th.cat((th.zeros(1, 3, 2), increments.cumsum(0))).transpose(0, 1)
     expected = torchcde.linear_interpolation_coeffs(knots, rectilinear=0).transpose(0, 1)
-    path = rectilinear(increments, drive)
+    path = Rectilinear.through(ControlPath(increments, drive, increments[..., :1]), drive)
     assert isinstance(path, Linear)
     th.testing.assert_close(path.increments, expected.diff(dim=0))
     assert path.drive is not None
     assert th.equal(path.drive[::2], drive)
     assert th.equal(path.drive[1::2], drive[:-1])
-    assert rectilinear(increments, None).drive is None
+    assert Rectilinear.through(ControlPath(increments, drive, increments[..., :1]), None).drive is None
 
 
 @pytest.mark.parametrize("path_in_field", [True, False])
 @pytest.mark.parametrize("rates", [True, False])
-@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_adaptive_and_fine_fixed_steps_agree(interpolation: str, rates: bool, path_in_field: bool) -> None:
     th.manual_seed(0)  # how steep a path is, and with it the error of rk4, depends on the numbers
     encoder = make_encoder(
@@ -99,7 +101,7 @@ def test_adaptive_and_fine_fixed_steps_agree(interpolation: str, rates: bool, pa
     )
     sequences = random_sequences(2, 9)
     fixed = encode(encoder, sequences)
-    encoder.solver, encoder.rtol, encoder.atol = "dopri5", 1e-9, 1e-9
+    encoder.solver = AdaptiveSolver("dopri5", rtol=1e-9, atol=1e-9)
     th.testing.assert_close(encode(encoder, sequences), fixed, rtol=1e-4, atol=1e-4)
 
 
@@ -114,11 +116,11 @@ def test_an_adaptive_step_that_ends_on_a_knot_does_not_pass_the_next(interpolati
     sequences[:, 4:, :2] += 1.0
     sequences[..., 2] = 1.0
     adaptive = encode(encoder, sequences)
-    encoder.solver, encoder.solver_steps = "rk4", 32
+    encoder.solver = FixedSolver("rk4", 32)
     th.testing.assert_close(adaptive, encode(encoder, sequences), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("solver", ["rk4", "dopri5"])
 def test_stepping_is_unrolling_and_longer_batches_change_nothing(solver: str, interpolation: str) -> None:
     """A window in a batch with longer ones is padded."""
@@ -133,7 +135,7 @@ def test_stepping_is_unrolling_and_longer_batches_change_nothing(solver: str, in
 
 
 @pytest.mark.parametrize("solver", ADAPTIVE_SOLVERS)
-@pytest.mark.parametrize("interpolation", ["linear", "hermite", "rectilinear"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_the_newest_observation_matters_with_every_solver(solver: str, interpolation: str) -> None:
     encoder = make_encoder(solver=solver, interpolation=interpolation)
     sequences = random_sequences(1, 9)
@@ -149,7 +151,8 @@ def test_the_adjoint_s_gradients_are_those_through_the_steps(control_size: int |
     sequences = random_sequences(2, 6)
     empty = th.zeros(1, 2, encoder.hidden_size, dtype=th.float64)
     gradients = []
-    for encoder.adjoint in (False, True):
+    for adjoint in (False, True):
+        encoder.solver = AdaptiveSolver("dopri5", 1e-9, 1e-9, adjoint)
         encoder.zero_grad()
         output, _ = encoder(sequences.flatten(0, 1), (empty, empty), th.zeros(12))
         (output**2).sum().backward()

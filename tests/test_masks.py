@@ -15,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_ncde import MultiInputNCDEPolicy
-from sb3_ncde.action_mask import choices
+from sb3_ncde.envs.spaces import choices
 from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 from tests.test_ratio import worst_difference

@@ -12,12 +12,12 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_ncde.arguments import NCDEArguments
-from sb3_ncde.checks import LONGEST_FAILURE, FailureWatch
-from sb3_ncde.encoder import NeuralCDE
-from sb3_ncde.history import ObservationHistory
+from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.cde.path import SHORTEST, control_path
+from sb3_ncde.history.diagnostics import LONGEST_FAILURE, FailureWatch
+from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.normalize import VecNormalizeObserved
-from sb3_ncde.path import SHORTEST, control_path
 from sb3_ncde.sensors import IrregularSampling, SensorDropout
 from tests.envs import RandomWalk
 from tests.test_ratio import worst_difference
@@ -118,7 +118,8 @@ def test_scaled_rates_of_a_steady_change_are_1_whatever_is_missing() -> None:
     """A value that grows by 0.1 in a step, observed now and then, has a rate of 0.1, and changes since it was seen."""
     for missing in (0.0, 0.5, 0.8):
         rng = np.random.default_rng(3)
-        encoder = NCDEArguments(missing_values=True, history_length=64, hop_length=1).make_encoder(D)
+        history = ObservationHistory(64, 1, D, missing_values=True)
+        encoder = NeuralCDE(history, EncoderArguments())
         zeros = th.zeros(1, 50, encoder.hidden_size)
         state: Any = (zeros, zeros)
         slopes = th.tensor([0.1, 0.1, 0.0])
@@ -137,10 +138,8 @@ def test_scaled_rates_of_a_steady_change_are_1_whatever_is_missing() -> None:
 
 def make_encoder(rng: np.random.Generator, history_length: int, hop_length: int, **kwargs: Any) -> NeuralCDE:
     th.manual_seed(int(rng.integers(2**31)))
-    arguments = NCDEArguments(
-        latent_size=5, history_length=history_length, hop_length=hop_length, missing_values=True, **kwargs
-    )
-    encoder = arguments.make_encoder(D).double()
+    history = ObservationHistory(history_length, hop_length, D, missing_values=True)
+    encoder = NeuralCDE(history, EncoderArguments(latent_size=5, **kwargs)).double()
     encoder.increment_scale.scale.uniform_(0.5, 2.0)
     return encoder
 
@@ -187,7 +186,7 @@ def test_what_was_observed_before_the_window_and_again_since_is_forgotten(
     sequence = random_gaps(rng, 1, n_steps, missing)
     starts = th.from_numpy((rng.random(n_steps) < 0.1).astype(float))
     seen = n_steps - (int(starts.nonzero()[-1]) if starts.any() else 0)
-    oldest = n_steps - int(encoder.history.points(np.array([seen]))[0])  # step at which the last window begins
+    oldest = n_steps - int(encoder.history.rule.points(np.array([seen]))[0])  # step at which the last window begins
     other = sequence.clone()
     for step in range(oldest):
         again = ~th.isnan(sequence[0, step + 1 : oldest + 1, :D]).all(dim=0)

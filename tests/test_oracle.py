@@ -1,16 +1,16 @@
 """With the seed system's weights, the policy computes the seed system's numbers, in float64."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 
+from sb3_ncde.cde.solvers import AdaptiveSolver, FixedSolver, Solver
 from tests.oracle import CASES, DATA, Oracle
 
-TIGHT: dict[str, Any] = {"solver": "dopri5", "rtol": 1e-10, "atol": 1e-10}
-FIXED: dict[str, dict[str, Any]] = {"heun": {"solver": "heun"}, "euler": {"solver": "euler"}}
+TIGHT = AdaptiveSolver("dopri5", rtol=1e-10, atol=1e-10)
+HEUN, EULER = FixedSolver("heun"), FixedSolver("euler")
 
 
 def close(found: th.Tensor, expected: np.ndarray, tolerance: float) -> None:
@@ -19,14 +19,14 @@ def close(found: th.Tensor, expected: np.ndarray, tolerance: float) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
-    ("mode", "encoder", "tolerance", "gradient_tolerance"),
-    [("heun", FIXED["heun"], 1e-12, 1e-10), ("euler", FIXED["euler"], 1e-12, 1e-10), ("tight", TIGHT, 1e-6, 1e-6)],
+    ("mode", "solver", "tolerance", "gradient_tolerance"),
+    [("heun", HEUN, 1e-12, 1e-10), ("euler", EULER, 1e-12, 1e-10), ("tight", TIGHT, 1e-6, 1e-6)],
 )
 def test_outputs_and_gradients_are_the_seed_s(
-    case: str, mode: str, encoder: dict[str, Any], tolerance: float, gradient_tolerance: float
+    case: str, mode: str, solver: Solver, tolerance: float, gradient_tolerance: float
 ) -> None:
     oracle = Oracle(case)
-    scores = oracle.scores(**encoder)
+    scores = oracle.scores(solver)
     for name in ("z", "features", "value", "log_prob", "entropy"):
         close(scores[name], oracle.npz[f"{mode}/{name}"], tolerance)
     objective = scores["value"] + scores["log_prob"]
@@ -37,18 +37,16 @@ def test_outputs_and_gradients_are_the_seed_s(
 @pytest.mark.parametrize("case", CASES)
 def test_the_adjoint_s_gradients_are_the_seed_s(case: str) -> None:
     oracle = Oracle(case)
-    scores = oracle.scores(**TIGHT, adjoint=True)
+    scores = oracle.scores(AdaptiveSolver("dopri5", rtol=1e-10, atol=1e-10, adjoint=True))
     gradients = oracle.gradients((scores["value"] + scores["log_prob"]).sum())
     assert oracle.error("tight", "grad_sum", gradients) < 1e-6
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(
-    ("encoder", "tolerance"), [(TIGHT, 1e-7), ({"solver": "rk4", "solver_steps": 64}, 1e-8)], ids=["tight", "rk4"]
-)
-def test_z_and_values_are_the_exact_ones(case: str, encoder: dict[str, Any], tolerance: float) -> None:
+@pytest.mark.parametrize(("solver", "tolerance"), [(TIGHT, 1e-7), (FixedSolver("rk4", 64), 1e-8)], ids=["tight", "rk4"])
+def test_z_and_values_are_the_exact_ones(case: str, solver: Solver, tolerance: float) -> None:
     exact = np.load(DATA / "exact.npz")
-    scores = Oracle(case).scores(**encoder)
+    scores = Oracle(case).scores(solver)
     close(scores["z"], exact[f"{case}/z"], tolerance)
     close(scores["value"], exact[f"{case}/value"], tolerance)
 
@@ -76,4 +74,4 @@ def test_a_deeper_action_head_is_read_by_the_same_keys(case: str, seed: int, tmp
     else:
         chosen = np.take_along_axis(output, fixture["act"][:, None], axis=1)[:, 0]
         expected = chosen - np.log(np.exp(output).sum(axis=1))
-    close(Oracle(case, tmp_path).scores(solver="heun")["log_prob"], expected, 1e-10)
+    close(Oracle(case, tmp_path).scores(HEUN)["log_prob"], expected, 1e-10)

@@ -23,10 +23,10 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
 from sb3_ncde.arguments import NCDEArguments
-from sb3_ncde.encoder import MAX_OBSERVED, NeuralCDE
-from sb3_ncde.increment_scale import IncrementScale
-from sb3_ncde.path import ControlPath
-from sb3_ncde.vector_field import VectorField
+from sb3_ncde.cde.encoder import MAX_OBSERVED, NeuralCDE
+from sb3_ncde.cde.increment_scale import IncrementScale
+from sb3_ncde.cde.path import ControlPath
+from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 
@@ -397,9 +397,9 @@ def test_dt_enters_the_channel_of_time_alone(dt: float) -> None:
     policy = make(policy_kwargs={"dt": dt}).policy
     zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
     rows = th.arange(12.0).view(4, 3)
-    appended, _ = policy.lstm_actor._append(th.cat((rows, th.ones(4, 1)), dim=1), (zeros, zeros), th.zeros(4))
-    windows = policy.lstm_actor.history.windows(appended)
-    increments = policy.lstm_actor._path(windows.features, windows.elapsed).increments
+    appended, _ = policy.lstm_actor.append(th.cat((rows, th.ones(4, 1)), dim=1), (zeros, zeros), th.zeros(4))
+    windows = policy.lstm_actor.history.rule.windows(appended)
+    increments = policy.lstm_actor.path(windows.features, windows.elapsed).increments
     assert (increments[..., 0] == dt).all()
     assert (increments[..., 1:4] == 3.0).all()
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_ncde  # noqa: F401
+from sb3_ncde.cde.solvers import SOLVERS
 from tests.envs import RandomWalk
 
 
@@ -98,7 +99,7 @@ def test_ratio_is_one(
 
 
 @pytest.mark.parametrize("float64", [False, True])
-@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("time_kind", ["elapsed", "timestamp"])
 @pytest.mark.parametrize("shared", [True, False])
 def test_ratio_is_one_with_time_in_a_dict(shared: bool, time_kind: str, solver: str, float64: bool, seed: int) -> None:

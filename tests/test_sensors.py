@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import sb3_ncde  # noqa: F401
-from sb3_ncde.observation_spaces import BoxWithMissing
+from sb3_ncde.envs.spaces import BoxWithMissing
 from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SelectColumns, SensorDropout
 
 

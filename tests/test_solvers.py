@@ -6,10 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch as th
 
-from sb3_ncde.interpolation import Linear
-from sb3_ncde.solvers import SOLVERS, Field, integrate
-
-ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+from sb3_ncde.cde.interpolation import Linear
+from sb3_ncde.cde.solvers import SOLVERS, Field, FixedSolver
 
 
 def random_increments(knots: int = 5, batch: int = 3, channels: int = 2) -> th.Tensor:
@@ -60,12 +58,14 @@ def test_order_of_convergence(solver: str, problem: str) -> None:
     exact = solution(z0, values.sum(-1))
 
     def error(steps: int) -> float:
-        return (integrate(field, z0, Linear(increments, values), solver, steps) - exact).abs().max().item()
+        z = FixedSolver(solver, steps).integrate(field, z0, Linear(increments, values))
+        return float((z - exact).abs().max())
 
-    steps = 8 if solver == "rk4" else 128
+    order = SOLVERS[solver].order
+    steps = 8 if order > 2 else 128
     coarse, fine = error(steps), error(4 * steps)
     assert fine > 1e-13  # else the ratio below is one of rounding errors
-    assert math.log(coarse / fine, 4) == pytest.approx(ORDERS[solver], abs=0.2)
+    assert math.log(coarse / fine, 4) == pytest.approx(order, abs=0.2)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -73,7 +73,7 @@ def test_constant_field_integrates_the_path_exactly(solver: str) -> None:
     increments = random_increments()
     matrix = th.randn(4, 2, dtype=th.float64)
     z0 = th.randn(3, 4, dtype=th.float64)
-    z = integrate(lambda z, dx, _: dx @ matrix.T, z0, Linear(increments, None), solver)
+    z = FixedSolver(solver).integrate(lambda z, dx, _: dx @ matrix.T, z0, Linear(increments, None))
     th.testing.assert_close(z, z0 + values_of(increments) @ matrix.T)
 
 
@@ -81,7 +81,8 @@ def test_constant_field_integrates_the_path_exactly(solver: str) -> None:
 def test_zero_increments_change_no_bit(solver: str) -> None:
     increments = random_increments()
     increments[2] = 0.0
-    z = integrate(linear_field, th.randn(3, 2, dtype=th.float64), Linear(increments, None), solver, 3)
+    z0 = th.randn(3, 2, dtype=th.float64)
+    z = FixedSolver(solver, 3).integrate(linear_field, z0, Linear(increments, None))
     assert th.equal(z[3], z[2])
 
 
@@ -96,13 +97,13 @@ def test_field_is_called_at_the_nodes_of_the_tableau(solver: str) -> None:
         return th.zeros_like(z)
 
     values = th.arange(3, dtype=th.float64).view(3, 1, 1)
-    integrate(spy, th.zeros(1, 1, dtype=th.float64), Linear(values.diff(dim=0), values), solver, 2)
+    FixedSolver(solver, 2).integrate(spy, th.zeros(1, 1, dtype=th.float64), Linear(values.diff(dim=0), values))
     assert seen == [(step + node) / 2 for step in range(4) for node in SOLVERS[solver].nodes]
 
 
 def test_one_knot_is_the_initial_value() -> None:
     z0 = th.randn(3, 2)
-    assert th.equal(integrate(linear_field, z0, Linear(th.zeros(0, 3, 2), None), "rk4"), z0[None])
+    assert th.equal(FixedSolver("rk4").integrate(linear_field, z0, Linear(th.zeros(0, 3, 2), None)), z0[None])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -110,5 +111,5 @@ def test_gradients_are_those_of_finite_differences(solver: str) -> None:
     increments = random_increments().requires_grad_()
     z0 = th.randn(3, 2, dtype=th.float64, requires_grad=True)
     assert th.autograd.gradcheck(
-        lambda z, dx: integrate(driven_field, z, Linear(dx, values_of(dx)), solver, 2), (z0, increments)
+        lambda z, dx: FixedSolver(solver, 2).integrate(driven_field, z, Linear(dx, values_of(dx))), (z0, increments)
     )

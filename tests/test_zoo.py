@@ -230,7 +230,7 @@ def test_a_study_s_best_trial_is_an_entry_that_trains(tmp_path: Path) -> None:
 
 
 def test_failed_solves_prune_their_trial(tmp_path: Path) -> None:
-    (tmp_path / "stiff.py").write_text("import sb3_ncde.solvers\n\nsb3_ncde.solvers.MAX_EVALUATIONS = 5\n")
+    (tmp_path / "stiff.py").write_text("import sb3_ncde.cde.solvers\n\nsb3_ncde.cde.solvers.MAX_EVALUATIONS = 5\n")
     options = f"--env {ENV} {config(tmp_path, solver='dopri5')} -n 512 --gym-packages stiff"
     output = zoo("tune", f"{options} --max-total-trials 1 --eval-episodes 1", tmp_path)
     assert "solver='dopri5' evaluated the field 5 times" in output

@@ -17,8 +17,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_ncde.envs.normalization import VecNormalizeObserved
 from sb3_ncde.hyperparams import with_schedules
-from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.zoo import ALGO
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
 from sb3_ncde.zoo.study import join, open_storage, optimize

@@ -5,8 +5,9 @@ from typing import Any
 
 import optuna
 
+from sb3_ncde.cde.interpolation import INTERPOLATIONS
+from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, SOLVERS
 from sb3_ncde.hyperparams import with_schedules
-from sb3_ncde.solvers import ADAPTIVE_SOLVERS
 
 PPO = ("learning_rate", "ent_coef", "clip_range", "n_epochs", "max_grad_norm")
 POLICY = ("history_length", "latent_size", "field_width", "field_depth", "solver", "rates", "skip")
@@ -34,8 +35,10 @@ def sample_ppo_ncde_params(
     trial.suggest_categorical("latent_size", [8, 16, 32])
     trial.suggest_categorical("field_width", [16, 32, 64])
     trial.suggest_int("field_depth", 1, 2)
-    if fixed.get("solver") not in ADAPTIVE_SOLVERS and fixed.get("interpolation") != "hermite":
-        trial.suggest_categorical("solver", ["euler", "midpoint", "heun", "rk4"])
+    least_order = INTERPOLATIONS[fixed.get("interpolation", "linear")].least_order
+    able = [name for name, tableau in SOLVERS.items() if tableau.order >= least_order]
+    if fixed.get("solver") not in ADAPTIVE_SOLVERS and len(able) > 1:
+        trial.suggest_categorical("solver", able)
     if fixed.get("time_channel", True):  # else the time may be seen by these alone
         trial.suggest_categorical("rates", [True, False])
         trial.suggest_categorical("skip", [True, False])

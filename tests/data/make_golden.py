@@ -17,7 +17,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-import sb3_ncde  # noqa: F401
+import sb3_ncde
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.sensors import SensorDropout
 
@@ -58,13 +58,15 @@ def main() -> None:
     """Train each agent shortly, and save it with its statistics and what it does in 40 steps."""
     th.set_num_threads(1)
     GOLDEN.mkdir(exist_ok=True)
-    for name, (policy, make_env, policy_kwargs) in AGENTS.items():
+    for name, (policy_name, make_env, policy_kwargs) in AGENTS.items():
         env = make_env()
         model = RecurrentPPO(
-            policy, env, n_steps=64, batch_size=64, n_epochs=2, seed=0, device="cpu", policy_kwargs=policy_kwargs
+            policy_name, env, n_steps=64, batch_size=64, n_epochs=2, seed=0, device="cpu", policy_kwargs=policy_kwargs
         )
         model.learn(512)
+        policy = model.policy
         assert isinstance(env, VecNormalize)
+        assert isinstance(policy, sb3_ncde.NCDEPolicy)
         env.training = False
         observation: Any = env.reset()
         state, start = None, np.ones(2, bool)
@@ -72,10 +74,10 @@ def main() -> None:
         for _ in range(40):
             for key, values in observation.items() if isinstance(observation, dict) else [("observation", observation)]:
                 log.setdefault(key, []).append(values.copy())
-            tensor, _ = model.policy.obs_to_tensor(observation)
-            before = [np.zeros((1, 2, model.policy.lstm_actor.hidden_size), np.float32)] * 2 if state is None else state
+            tensor, _ = policy.obs_to_tensor(observation)
+            before = [np.zeros((1, 2, policy.lstm_actor.hidden_size), np.float32)] * 2 if state is None else state
             with th.no_grad():
-                value = model.policy.predict_values(tensor, tuple(map(th.tensor, before)), th.tensor(start).float())
+                value = policy.predict_values(tensor, tuple(map(th.tensor, before)), th.tensor(start).float())
             action, state = model.predict(observation, state, start, deterministic=True)
             log["start"].append(start)
             log["value"].append(value.numpy())
@@ -85,7 +87,8 @@ def main() -> None:
             observation, _, start, _ = env.step(action)
         model.save(GOLDEN / f"{name}.zip")
         env.save(str(GOLDEN / f"{name}.pkl"))
-        np.savez_compressed(GOLDEN / f"{name}.npz", **{key: np.array(values) for key, values in log.items()})
+        arrays: dict[str, Any] = {key: np.array(values) for key, values in log.items()}
+        np.savez_compressed(GOLDEN / f"{name}.npz", **arrays)
 
 
 if __name__ == "__main__":

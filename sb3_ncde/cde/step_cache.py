@@ -1,13 +1,13 @@
-"""Solutions that are carried from one step of a rollout to the next."""
+"""The cache of a step: solutions that are carried from one step of a rollout to the next."""
 
 from typing import NamedTuple
 
 import torch as th
 
-from sb3_ncde.history import State
+from sb3_ncde.history.observation_history import State
 
 
-class Carried(NamedTuple):
+class StepCache(NamedTuple):
     """The solutions of the open windows after a step, and what they were computed for.
 
     :param state: the histories after that step

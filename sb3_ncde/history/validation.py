@@ -10,19 +10,13 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_ncde.history import ObservationHistory, State
+from sb3_ncde.history.observation_history import ObservationHistory, State
 
 COARSEST = 0.01
 """Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
-LONGEST_FAILURE = 5_000
-"""Observations in a row, of all environments together, after which a sensor without a value is an error."""
-SLOWEST = 0.01
-"""Mean of the nominal steps between observations below which time is an error."""
-CLOCK_ROWS = 128
-"""Observations over which this mean is taken; not more than a usual rollout, so that no update has been made."""
 LARGEST = 1e18
 """Above it, the square of a value (of which the scale of changes and layer norms are made) overflows float32."""
-_NORMALIZED_TIME = (
+NORMALIZED_TIME = (
     "If the environment is wrapped in VecNormalize, time must stay out of it: use "
     "sb3_ncde.normalize.VecNormalizeObserved(env, skip=[time_key]), or make time a key of a Dict observation and pass "
     "norm_obs_keys with all the other keys."
@@ -119,57 +113,6 @@ def check_finite(
     )
 
 
-class ClockWatch:
-    """Looks for time that hardly passes.
-
-    Normalised, a constant elapsed time is about 0, and a timestamp moves by hundredths.
-    """
-
-    def __init__(self) -> None:
-        self._rows = 0
-        self._steps: th.Tensor | float = 0.0
-        self._elapsed: th.Tensor | float = 0.0
-
-    def check(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> None:
-        """Take in the nominal steps since the observation before, (N,), and raise ValueError if they are near 0."""
-        self._rows += len(elapsed)
-        self._steps = self._steps + (episode_starts.flatten() == 0).sum()
-        self._elapsed = self._elapsed + elapsed.sum()
-        if self._rows < CLOCK_ROWS:
-            return
-        steps, total = float(self._steps), float(self._elapsed)
-        self._rows, self._steps, self._elapsed = 0, 0.0, 0.0
-        if total < SLOWEST * steps:
-            raise ValueError(
-                f"From one observation to the next, {total / steps:.2g} x dt passed on average (of {steps:.0f}); dt "
-                f"should be what usually passes. {_NORMALIZED_TIME}"
-            )
-
-
-class FailureWatch:
-    """Looks for features that are missing in all environments, for ever.
-
-    The statistics of SB3's VecNormalize become NaN with the first NaN, and with them every later value of the feature:
-    to the policy this looks like a sensor that has failed in all environments at once.
-    """
-
-    def __init__(self) -> None:
-        self._missing: th.Tensor | float = 0.0
-
-    def check(self, features: th.Tensor) -> None:
-        """Take in the features of a step of the rollout, (N, D), and raise ValueError for one that has failed."""
-        failed = th.isnan(features).all(dim=0)
-        self._missing = th.where(failed, self._missing + len(features), 0.0)
-        if bool((self._missing >= LONGEST_FAILURE).any()):
-            index = self._missing.argmax().item()
-            self._missing = 0.0  # training may go on once this is mended
-            raise ValueError(
-                f"Feature {index} has been NaN for {LONGEST_FAILURE} observations in a row, in all environments. If "
-                "they are wrapped in VecNormalize, a single NaN has made its statistics NaN: use "
-                "sb3_ncde.normalize.VecNormalizeObserved. A sensor that never has a value is best left out."
-            )
-
-
 def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:
     """Raise ValueError if time runs backwards, or timestamps are too large for float32 to tell steps apart.
 
@@ -182,14 +125,14 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
             env = int(backwards.nonzero()[0])
             raise ValueError(
                 f"{_where(env, episode_starts, history, state)}: the elapsed time since the previous observation is "
-                f"{time[env].item():g}, but time cannot run backwards. {_NORMALIZED_TIME}"
+                f"{time[env].item():g}, but time cannot run backwards. {NORMALIZED_TIME}"
             )
         return
     if bool((time < 0).any()):
         env = int((time < 0).nonzero()[0])
         raise ValueError(
             f"{_where(env, episode_starts, history, state)}: the timestamp is {time[env].item():g}, but timestamps "
-            f"count from the episode's beginning or some time before it. {_NORMALIZED_TIME}"
+            f"count from the episode's beginning or some time before it. {NORMALIZED_TIME}"
         )
     spacing = time.nextafter(th.full_like(time, th.inf)) - time
     coarse = spacing > COARSEST * history.unit
@@ -207,7 +150,7 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
         raise ValueError(
             f"{_where(env, episode_starts, history, state)}: the timestamp is {time[env].item():g} after "
             f"{last_time[env].item():g}, but time cannot run backwards within an episode; at its beginning, pass "
-            f"episode_start. {_NORMALIZED_TIME}"
+            f"episode_start. {NORMALIZED_TIME}"
         )
 
 

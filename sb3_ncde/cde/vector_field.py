@@ -8,7 +8,7 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_ncde.solvers import Field
+from sb3_ncde.cde.solvers import Field
 
 
 class VectorField(nn.Module):

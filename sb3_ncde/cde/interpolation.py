@@ -5,15 +5,15 @@ speed at which it is run through, and time, where it matters, is a channel of th
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch as th
 import torchcde
 
-from sb3_ncde.path import ControlPath, held
+from sb3_ncde.cde.path import ControlPath, held
 
 LARGEST_RATIO = 10.0
 """Of an interval to the one before it: a longer interval has its slope at the start as if it were this long."""
-INTERPOLATIONS = ("linear", "hermite", "rectilinear")
 
 
 class Interpolation(ABC):
@@ -23,9 +23,27 @@ class Interpolation(ABC):
     :param drive: at the knots, (I + 1, B, V), or None
     """
 
+    least_order: ClassVar[int] = 1
+    """Order below which a fixed solver, one step an interval, would follow the path late."""
+    local: ClassVar[bool] = True
+    """Whether an interval runs the same whatever came before it, so that a solution goes on from any knot."""
+    pieces: ClassVar[int] = 1
+    """Intervals that it makes of one between two observations."""
+    needs_time: ClassVar[bool] = False
+    """Whether it is made of a path whose first channel is time."""
+
     def __init__(self, increments: th.Tensor, drive: th.Tensor | None) -> None:
         self.increments = increments
         self.drive = drive
+
+    @classmethod
+    @abstractmethod
+    def through(cls, path: ControlPath, drive: th.Tensor | None) -> "Interpolation":
+        """Return the curve through the knots of a path.
+
+        :param path: over the intervals between observations
+        :param drive: at the observations, or None
+        """
 
     @abstractmethod
     def slope(self, place: float) -> th.Tensor:
@@ -54,6 +72,11 @@ class Interpolation(ABC):
 
 class Linear(Interpolation):
     """Straight from knot to knot."""
+
+    @classmethod
+    def through(cls, path: ControlPath, drive: th.Tensor | None) -> "Linear":
+        """Return the curve through the knots of a path."""
+        return cls(path.increments, drive)
 
     def slope(self, place: float) -> th.Tensor:
         """Return the increments, wherever the slope is asked for."""
@@ -86,6 +109,14 @@ class Hermite(Interpolation):
     :param drive: at the knots, (I + 1, B, V), or None
     :param steps: nominal steps that each interval takes, (I, B, 1)
     """
+
+    least_order = 4
+    local = False
+
+    @classmethod
+    def through(cls, path: ControlPath, drive: th.Tensor | None) -> "Hermite":
+        """Return the curve through the knots of a path."""
+        return cls(path.increments, drive, path.steps)
 
     def __init__(self, increments: th.Tensor, drive: th.Tensor | None, steps: th.Tensor) -> None:
         super().__init__(increments, drive)
@@ -130,29 +161,23 @@ def _leaving(increments: th.Tensor, steps: th.Tensor) -> th.Tensor:
     return th.where(took > 0, before * ratio, increments)  # straight where no time has passed before
 
 
-def rectilinear(increments: th.Tensor, drive: th.Tensor | None) -> Linear:
-    """Return a path on which time moves first, then the values: at every moment only what is known then.
+class Rectilinear(Linear):
+    """Time moves first, then the values: at every moment only what is known then.
 
     (Morrill et al. 2021, arXiv:2106.11028, section 3.) It has two intervals for each of the given ones.
-
-    :param increments: of the path, whose first channel is time, (I, B, C)
-    :param drive: at the knots, (I + 1, B, V), or None
     """
-    time = th.zeros_like(increments)
-    time[..., 0] = increments[..., 0]
-    increments = th.stack((time, increments - time), dim=1).flatten(0, 1)
-    return Linear(increments, None if drive is None else drive.repeat_interleave(2, dim=0)[:-1])
+
+    pieces = 2
+    needs_time = True
+
+    @classmethod
+    def through(cls, path: ControlPath, drive: th.Tensor | None) -> "Rectilinear":
+        """Return the curve through the knots of a path, whose first channel is time."""
+        time = th.zeros_like(path.increments)
+        time[..., 0] = path.increments[..., 0]
+        increments = th.stack((time, path.increments - time), dim=1).flatten(0, 1)
+        return cls(increments, None if drive is None else drive.repeat_interleave(2, dim=0)[:-1])
 
 
-def interpolate(path: ControlPath, drive: th.Tensor | None, interpolation: str) -> Interpolation:
-    """Return the curve through the knots of a path.
-
-    :param path: over I intervals
-    :param drive: at the knots, (I + 1, B, V), or None
-    :param interpolation: a name in :data:`INTERPOLATIONS`
-    """
-    if interpolation == "hermite":
-        return Hermite(path.increments, drive, path.steps)
-    if interpolation == "rectilinear":
-        return rectilinear(path.increments, drive)
-    return Linear(path.increments, drive)
+INTERPOLATIONS: dict[str, type[Interpolation]] = {"linear": Linear, "hermite": Hermite, "rectilinear": Rectilinear}
+"""By name. A class and a line here are all that one takes."""

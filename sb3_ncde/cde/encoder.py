@@ -3,17 +3,18 @@
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
-from torch.nn import functional as F
 
-from sb3_ncde.carried import Carried
-from sb3_ncde.history import ObservationHistory, Sequences, State
-from sb3_ncde.increment_scale import IncrementScale
-from sb3_ncde.interpolation import Interpolation, interpolate
-from sb3_ncde.path import ControlPath, backward_slope, between_observations, control_path, since_observed
-from sb3_ncde.solvers import SOLVERS, integrate, integrate_adaptively
-from sb3_ncde.vector_field import VectorField
+from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.increment_scale import IncrementScale
+from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
+from sb3_ncde.cde.path import ControlPath, backward_slope, between_observations, control_path, since_observed
+from sb3_ncde.cde.read_out import FEATURE_NORMS
+from sb3_ncde.cde.solvers import SOLVERS
+from sb3_ncde.cde.step_cache import StepCache
+from sb3_ncde.cde.vector_field import VectorField
+from sb3_ncde.history.observation_history import ObservationHistory, State
+from sb3_ncde.history.windows import Sequences
 
-FEATURE_NORMS = ("tanh", "layer_norm", "none")
 MAX_CARRIED = 8
 """Open windows of an environment up to which their solutions are carried from step to step."""
 MAX_OBSERVED = 256
@@ -34,100 +35,56 @@ class NeuralCDE(nn.Module):
     T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
     B windows in one solve, D features of one observation (in a history with missing values twice as many: what is held,
     and how often it has been observed), K controls (the features or their projection), V values and C channels of the
-    path (see :class:`sb3_ncde.path.ControlPath`), Z latent size.
+    path (see :class:`sb3_ncde.cde.path.ControlPath`), Z latent size.
 
     :param history: layout of the state
-    :param latent_size: Z
-    :param field_width: units of each hidden layer of the vector field
-    :param field_depth: hidden layers of the vector field
-    :param initial_width: units of each hidden layer of the initial network
-    :param initial_depth: hidden layers of the initial network
-    :param solver: a name in :data:`sb3_ncde.solvers.SOLVERS` or :data:`sb3_ncde.solvers.ADAPTIVE_SOLVERS`
-    :param solver_steps: steps per interval of a fixed-step solver
-    :param rtol: relative tolerance of an adaptive solver
-    :param atol: absolute tolerance of an adaptive solver
-    :param adjoint: whether an adaptive solver finds gradients by the adjoint equation
-    :param interpolation: a name in :data:`sb3_ncde.interpolation.INTERPOLATIONS`
-    :param time_channel: whether time is a channel of the path
-    :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
-    :param rates: whether the rates of the features are channels of the path
-    :param path_in_field: whether the field sees the path's value (and rates) beside z
-    :param feature_size: size of the features that a linear map makes of z for the heads; None or Z: z itself
-    :param feature_norm: what they pass through on their way to the heads: tanh, layer_norm or none
-    :param skip: whether the newest features, rates and elapsed time go to the heads beside z
-    :param control_size: features wider than this are projected to it by a learned linear map; None: never
+    :param arguments: sizes, solver, interpolation, and what the path is made of
     :param time_scale: what a nominal step counts in the channel of time
     """
 
     num_layers = 1
 
-    def __init__(
-        self,
-        history: ObservationHistory,
-        latent_size: int,
-        field_width: int,
-        field_depth: int,
-        initial_width: int,
-        initial_depth: int,
-        solver: str,
-        solver_steps: int,
-        rtol: float,
-        atol: float,
-        adjoint: bool,
-        interpolation: str,
-        time_channel: bool,
-        scale_increments: bool,
-        rates: bool,
-        path_in_field: bool,
-        feature_size: int | None,
-        feature_norm: str,
-        skip: bool,
-        control_size: int | None,
-        time_scale: float = 1.0,
-    ) -> None:
+    def __init__(self, history: ObservationHistory, arguments: EncoderArguments, time_scale: float = 1.0) -> None:
         super().__init__()
-        features_dim = history.features_dim
+        features_dim, latent_size = history.features_dim, arguments.latent_size
         self.history = history
+        self.arguments = arguments
+        self.time_scale = time_scale
         self.input_size = features_dim + 1
         self.hidden_size = history.size
-        self.latent_size = latent_size
-        self.solver = solver
-        self.solver_steps = solver_steps
-        self.rtol = rtol
-        self.atol = atol
-        self.adjoint = adjoint
-        self.interpolation = interpolation
-        self.time_channel = time_channel
-        self.scale_increments = scale_increments
-        self.rates = rates
-        self.feature_norm = feature_norm
-        self.skip = skip
-        self.time_scale = time_scale
+        self.solver = arguments.make_solver()
+        self.interpolation = INTERPOLATIONS[arguments.interpolation]
+        self.feature_norm = FEATURE_NORMS[arguments.feature_norm]
 
+        control_size = arguments.control_size
         self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
-        scaled_dim = 2 * self.control_dim if rates else self.control_dim
+        scaled_dim = 2 * self.control_dim if arguments.rates else self.control_dim
         self.increment_scale = IncrementScale(scaled_dim)
         counts_dim = features_dim if history.missing_values else 0
         values_dim = scaled_dim + counts_dim
-        self.initial = nn.Sequential(
-            *create_mlp(self.control_dim + counts_dim, latent_size, [initial_width] * initial_depth)
-        )
+        initial_layers = [arguments.initial_width] * arguments.initial_depth
+        self.initial = nn.Sequential(*create_mlp(self.control_dim + counts_dim, latent_size, initial_layers))
         self.field = VectorField(
-            latent_size, int(time_channel) + values_dim, field_width, field_depth, values_dim if path_in_field else 0
+            latent_size,
+            int(arguments.time_channel) + values_dim,
+            arguments.field_width,
+            arguments.field_depth,
+            values_dim if arguments.path_in_field else 0,
         )
-        self.read_out = None if feature_size in (None, latent_size) else nn.Linear(latent_size, feature_size)
-        self.output_size = latent_size if feature_size is None else feature_size
-        if skip:
+        feature_size = latent_size if arguments.feature_size is None else arguments.feature_size
+        self.read_out = None if feature_size == latent_size else nn.Linear(latent_size, feature_size)
+        self.output_size = feature_size
+        if arguments.skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
-        self._carried: Carried | None = None
+        self._cache: StepCache | None = None
         self._observed: list[tuple[th.Tensor, th.Tensor]] = []
 
     @property
     def _carries(self) -> bool:
         """Whether :meth:`step` goes on from the solutions of the step before."""
-        by_intervals = self.solver in SOLVERS and self.interpolation != "hermite" and not self.history.missing_values
-        return by_intervals and self.history.n_open <= MAX_CARRIED
+        by_intervals = self.arguments.solver in SOLVERS and self.interpolation.local and not self.history.missing_values
+        return by_intervals and self.history.rule.n_open <= MAX_CARRIED
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode the history of every step, all windows in one solve.
@@ -137,7 +94,7 @@ class NeuralCDE(nn.Module):
         :param episode_starts: 1 where an observation is the first of its episode, (N * T,)
         :return: features for the heads, (N * T, output_size), and the histories after the last step
         """
-        appended, after = self._append(observations, state, episode_starts)
+        appended, after = self.append(observations, state, episode_starts)
         return self._encode(appended), after
 
     def step(
@@ -158,56 +115,57 @@ class NeuralCDE(nn.Module):
         :return: features for the heads, (N, output_size), and the histories after this step
         """
         with th.no_grad():
-            appended, after = self._append(observations, state, episode_starts)
-            if rollout and self.scale_increments:
+            appended, after = self.append(observations, state, episode_starts)
+            if rollout and self.arguments.scale_increments:
                 self._observe(appended.line)
             if not self._carries:
                 return self._encode(appended), after
             weights = (*self.parameters(), self.increment_scale.scale)
-            carried = self._carried
-            if carried is not None and carried.belongs_to(state, weights):
-                weights = carried.weights
-                z, values = self._continue(carried, appended)
+            cache = self._cache
+            if cache is not None and cache.belongs_to(state, weights):
+                weights = cache.weights
+                z, values = self._continue(cache, appended)
             else:
                 weights = tuple(weight.clone() for weight in weights)
-                features, elapsed = self.history.open_windows(appended)
-                path = self._path(features, elapsed)
-                z, values = self._solve(self._begin(features[0]), path)[-1], path.values[-1]
+                features, elapsed = self.history.rule.open_windows(appended)
+                path = self.path(features, elapsed)
+                z, values = self._solve(self.begin(features[0]), path)[-1], path.values[-1]
             # A copy of the histories: predict() hands out views of them, which the caller may write to.
-            self._carried = Carried(tuple(part.clone() for part in after), weights, z, values)
-            serving = th.from_numpy(self.history.serving(appended)).to(z.device)
+            self._cache = StepCache(tuple(part.clone() for part in after), weights, z, values)
+            serving = th.from_numpy(self.history.rule.serving(appended)).to(z.device)
             return self._read_out(appended.line[:, -1], z[serving], values[serving]), after
 
-    def _continue(self, carried: Carried, appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
+    def _continue(self, cache: StepCache, appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
         """Carry z (N * L, Z) and values (N * L, V) over the newest interval, and begin the windows that begin."""
         # The observation before and the newest, once for each open window: (N, 2, D + 1) -> (2, N * L, D + 1)
-        interval = appended.line[:, -2:].transpose(0, 1).repeat_interleave(self.history.n_open, dim=1)
-        path = self._path(interval[..., :-1], interval[..., -1], carried.values)
-        z, values = self._solve(carried.z, path)[-1], path.values[-1]
-        env, window = self.history.beginning(appended)
+        interval = appended.line[:, -2:].transpose(0, 1).repeat_interleave(self.history.rule.n_open, dim=1)
+        path = self.path(interval[..., :-1], interval[..., -1], cache.values)
+        z, values = self._solve(cache.z, path)[-1], path.values[-1]
+        env, window = self.history.rule.beginning(appended)
         if env.size:
             rows = th.from_numpy(window).to(z.device)
             first = appended.line[th.from_numpy(env).to(z.device), -1:, :].transpose(0, 1)  # (1, ..., D + 1)
-            z[rows] = self._begin(first[0, :, :-1])
-            values[rows] = self._path(first[..., :-1], first[..., -1]).values[0]
+            z[rows] = self.begin(first[0, :, :-1])
+            values[rows] = self.path(first[..., :-1], first[..., -1]).values[0]
         return z, values
 
     def _encode(self, appended: Sequences) -> th.Tensor:
         """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
-        windows = self.history.windows(appended)
-        path = self._path(windows.features, windows.elapsed)
-        z = self._solve(self._begin(windows.features[0]), path)
+        windows = self.history.rule.windows(appended)
+        path = self.path(windows.features, windows.elapsed)
+        z = self._solve(self.begin(windows.features[0]), path)
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
-        newest = appended.line[:, self.history.history_length :].flatten(0, 1)  # (N * T, D + 1)
+        newest = appended.line[:, self.history.rule.history_length :].flatten(0, 1)  # (N * T, D + 1)
         return self._read_out(newest, z[step], path.values[step])
 
-    def _append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
+    def append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
+        """Append observations, as :meth:`forward` takes them, to the histories."""
         n_seq = state[0].shape[1]
         # The state decides the precision, as the observations are float32 whatever the policy is.
         sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)
         return self.history.append(sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1))
 
-    def _begin(self, features: th.Tensor) -> th.Tensor:
+    def begin(self, features: th.Tensor) -> th.Tensor:
         """Return z at the first observation of a window, (B, D) -> (B, Z)."""
         held, counts = self._held_and_counts(features)
         start = self._control(held)
@@ -222,12 +180,18 @@ class NeuralCDE(nn.Module):
         held, counts = features.chunk(2, dim=-1)
         return held, counts
 
-    def _path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
+    def path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
+        """Return the path through the observations of windows.
+
+        :param features: of the observations, (H, B, D)
+        :param elapsed: nominal steps since the observation before, (H, B)
+        :param before: values of the path that this one continues, at its first observation, (B, V); None: it begins
+        """
         first_rate = None if before is None else before[:, self.control_dim :]
         scale = self.increment_scale.scale
-        time_scale = self.time_scale if self.time_channel else None
+        time_scale = self.time_scale if self.arguments.time_channel else None
         held, counts = self._held_and_counts(features)
-        return control_path(self._control(held), elapsed, scale, self.rates, time_scale, first_rate, counts)
+        return control_path(self._control(held), elapsed, scale, self.arguments.rates, time_scale, first_rate, counts)
 
     def train(self, mode: bool = True) -> "NeuralCDE":
         """Choose between learning and acting; before an update, take in the changes of the rollout."""
@@ -261,24 +225,17 @@ class NeuralCDE(nn.Module):
             change = self._control(self._held_and_counts(features[timed])[0]).diff(dim=1).squeeze(1)
             change = change.masked_fill(taken == 0, th.nan)  # not observed, so no change
             slope = backward_slope(change, taken)
-            self.increment_scale.observe(th.cat((change, slope), dim=1) if self.rates else change)
+            self.increment_scale.observe(th.cat((change, slope), dim=1) if self.arguments.rates else change)
 
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
-        """Return z at the knots of a path, (H, B, Z), from z at the first, (B, Z)."""
-        knots = self._integrate(z, self._curve(path))
-        # Time and values move one after the other on a rectilinear path: every other knot is an observation.
-        return knots[::2] if self.interpolation == "rectilinear" else knots
+        """Return z at the observations of a path, (H, B, Z), from z at the first, (B, Z)."""
+        curve = self.curve(path)
+        knots = self.solver.integrate(self.field.product(), z, curve, self.field.product_parameters())
+        return knots[:: curve.pieces]
 
-    def _curve(self, path: ControlPath) -> Interpolation:
-        return interpolate(path, self.field.drive(path.values), self.interpolation)
-
-    def _integrate(self, z: th.Tensor, curve: Interpolation) -> th.Tensor:
-        """Return z at the knots of a curve, (I + 1, B, Z), from z at the first, (B, Z)."""
-        field = self.field.product()
-        if self.solver in SOLVERS:
-            return integrate(field, z, curve, self.solver, self.solver_steps)
-        weights = self.field.product_parameters()
-        return integrate_adaptively(field, weights, z, curve, self.solver, self.rtol, self.atol, self.adjoint)
+    def curve(self, path: ControlPath) -> Interpolation:
+        """Return the curve through the observations of a path, and what the field sees of it."""
+        return self.interpolation.through(path, self.field.drive(path.values))
 
     def _control(self, features: th.Tensor) -> th.Tensor:
         """Return what the path runs through: the features, or their projection."""
@@ -293,11 +250,8 @@ class NeuralCDE(nn.Module):
         """
         if self.read_out is not None:
             z = self.read_out(z)
-        if self.feature_norm == "tanh":
-            z = th.tanh(z)
-        elif self.feature_norm == "layer_norm":
-            z = F.layer_norm(z, z.shape[-1:])
-        if not self.skip:
+        z = self.feature_norm(z)
+        if not self.arguments.skip:
             return z
         elapsed = newest[:, -1:] * self.time_scale
         held, _ = self._held_and_counts(newest[:, :-1])

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 from gymnasium.wrappers import DelayObservation
 
-from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, NoisyObservation, SelectColumns, SensorDropout
+from sb3_ncde.envs.missing import AsynchronousSensors, SensorDropout
+from sb3_ncde.envs.sampling import IrregularSampling
+from sb3_ncde.envs.wrappers import NoisyObservation, SelectColumns
 
 
 class Task(NamedTuple):
@@ -77,6 +79,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Irregular": {"sampling": {"low": 1, "high": 5}},
     "SensorLoss": {"dropout": {"probability": 0.5}},
 }
-for _task in TASKS:
-    for _variant, _kwargs in VARIANTS.items():
-        gym.register(f"sb3_ncde/{_variant}{_task}NoVel-v1", "sb3_ncde.envs:make", kwargs={"task": _task, **_kwargs})
+
+
+def register() -> None:
+    """Register every variant of every task with Gymnasium."""
+    for task in TASKS:
+        for variant, kwargs in VARIANTS.items():
+            gym.register(f"sb3_ncde/{variant}{task}NoVel-v1", "sb3_ncde.envs:make", kwargs={"task": task, **kwargs})
