@@ -4,17 +4,22 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: train test lint types clean
+.PHONY: train test lint format types clean
 
 train: $(VENV)/train.installed
 	$(BIN)/python -m sb3_ncde.quickstart $(ARGS)
 
+# All tests, with coverage; or a part of them without: make test ARGS=tests/test_sensors.py
 test: $(VENV)/test.installed
-	$(BIN)/python -m pytest -n 2 --cov $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --cov)
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+format: $(VENV)/test.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 types: $(VENV)/test.installed
 	$(BIN)/mypy
