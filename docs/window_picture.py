@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import torch as th
 
-from sb3_ncde.history import ObservationHistory
+from sb3_ncde.history.observation_history import ObservationHistory
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -25,7 +25,7 @@ def main() -> None:
     sequences, _ = history.append(
         th.from_numpy(values).view(1, STEPS, 1), elapsed, (empty, empty), th.zeros(1, STEPS, dtype=th.float64)
     )
-    windows = history.windows(sequences)
+    windows = history.rule.windows(sequences)
     knot, window = windows.knot.numpy(), windows.window.numpy()
 
     figure, (path, bars) = plt.subplots(

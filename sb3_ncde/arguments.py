@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +12,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.plain_values import check_integer, check_type
+
+SB3_ARGUMENTS = tuple(inspect.signature(ActorCriticPolicy).parameters)[3:]
+"""Of SB3's policies, behind the spaces and the learning rate, in their order."""
 
 _LSTM_ARGUMENTS = {
     "lstm_hidden_size": "latent_size, the size of the latent state",
@@ -36,6 +39,8 @@ class NCDEArguments(EncoderArguments, HistoryArguments):
     action_width: int | None = None
     action_depth: int | None = None
     action_mask_key: str | None = None
+    critic_keys: Sequence[str] | None = None
+    critic_encoder: bool = True
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -47,11 +52,37 @@ class NCDEArguments(EncoderArguments, HistoryArguments):
             check_integer(name, getattr(self, name), minimum=0, optional=True)
         check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
         check_type("action_mask_key", self.action_mask_key, str | None, "a key of a Dict observation")
+        self._check_critic()
         ages = self.missing_values and self.path_in_field
         if self.time_key is not None and not (self.time_channel or self.rates or self.skip or ages):
             raise ValueError(
                 f"time_key={self.time_key!r} with time_channel=False, rates=False and skip=False: the agent would not "
                 "see the time. Leave time_channel=True."
+            )
+
+    def _check_critic(self) -> None:
+        keys = self.critic_keys
+        check_type("critic_encoder", self.critic_encoder, bool, "true or false")
+        if keys is None:
+            if not self.critic_encoder:
+                raise ValueError(
+                    "critic_encoder=False without critic_keys: a critic that sees no more than the actor needs its "
+                    "memory as well. Name the keys of the observation that only the critic sees in critic_keys."
+                )
+            return
+        if isinstance(keys, str) or not isinstance(keys, Sequence) or not all(isinstance(key, str) for key in keys):
+            raise TypeError(f"critic_keys must be a list of keys of a Dict observation or null, not {keys!r}.")
+        object.__setattr__(self, "critic_keys", list(keys))  # as YAML and a saved policy have it
+        clash = set(keys) & {self.time_key, self.action_mask_key}
+        if not keys or clash:
+            raise ValueError(
+                f"critic_keys={list(keys)}: name at least one key that only the critic sees; the time and the action "
+                "mask are the actor's too."
+            )
+        if self.share_encoder:
+            raise ValueError(
+                "share_encoder=True with critic_keys: one encoder cannot read what actor and critic each see. Leave "
+                "share_encoder out."
             )
 
     @property
@@ -77,7 +108,7 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
     :raises ValueError: for two that contradict each other
     """
     ours = {field.name for field in fields(NCDEArguments)}
-    sb3 = set(inspect.signature(ActorCriticPolicy).parameters)
+    sb3 = set(SB3_ARGUMENTS)
     for name in kwargs:
         if name in _LSTM_ARGUMENTS:
             raise TypeError(f"{policy} has no LSTM, so no {name}; use {_LSTM_ARGUMENTS[name]}.")
@@ -93,6 +124,11 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
                 f"which say net_arch={arguments.net_arch}: give one or the other."
             )
         sb3_kwargs["net_arch"] = arguments.net_arch
+    if arguments.critic_keys is not None and sb3_kwargs.setdefault("share_features_extractor", False):
+        raise ValueError(
+            "share_features_extractor=True with critic_keys: one extractor cannot read what actor and critic each see. "
+            "Leave share_features_extractor out."
+        )
     if arguments.share_encoder and not sb3_kwargs.get("share_features_extractor", True):
         raise ValueError(
             "share_encoder=True with share_features_extractor=False: one encoder cannot read the features of two "

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import torch as th
 
-INSTALL = "pip install 'sb3-ncde[zoo]'"
+INSTALL = "in a clone of this package: pip install '.[zoo]'"
 EXTRA = {"matplotlib", "moviepy", "optuna", "psycopg", "pygame", "requests", "rl_zoo3", "seaborn", "tensorboard"}
 """Modules that it brings."""
 
@@ -39,6 +39,8 @@ def tune() -> None:
     from sb3_ncde.zoo.experiment import NCDEExperimentManager
 
     NCDEExperimentManager.heartbeat_interval = _own_options("--heartbeat", type=int)
+    NCDEExperimentManager.n_confirmed = _own_options("--confirm", type=int, default=0)
+    NCDEExperimentManager.n_confirming_seeds = _own_options("--confirm-seeds", type=int)
     sys.argv.append("-optimize")
     train()
 
@@ -137,12 +139,19 @@ COMMANDS = {
             ("--n-evaluations", "4"),
             ("--eval-episodes", "20"),
             ("--heartbeat", "30"),
+            ("--confirm-seeds", "3"),
         ),
         (
             "--env PendulumNoVel-v1 --max-total-trials 50",
+            "--env PendulumNoVel-v1 --max-total-trials 50 --confirm 5",
             "--env PendulumNoVel-v1 --study-name pendulum --storage postgresql://user:password@host/database",
         ),
-        "  --heartbeat SECONDS   between two signs of life; after three without, a worker's trial is another's\n",
+        "  --heartbeat SECONDS   between two signs of life; after three without, a worker's trial is another's\n"
+        "  --confirm K           once the study has its trials, train its best K settings again with fresh seeds, and\n"
+        "                        let best_trial.yml be the one with the best mean. Each trains for the n_timesteps of\n"
+        "                        the configuration: -n is for trials alone, -params n_timesteps:N for both. Workers\n"
+        "                        that are started with --confirm share this\n"
+        "  --confirm-seeds N     of each of them\n",
     ),
     "plot": Command(
         plot,
@@ -184,24 +193,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         sys.exit(f"sb3-ncde: {name!r} is not one of {', '.join(COMMANDS)}.")
     if find_spec("rl_zoo3") is None:
-        sys.exit(f"sb3-ncde {name} runs the RL Zoo, which is not installed: {INSTALL}")
+        sys.exit(f"sb3-ncde {name} runs the RL Zoo, which is not installed. It comes with the extra zoo; {INSTALL}")
     command = COMMANDS[name]
     if {"-h", "--help"} & set(options):
         print(_help(name, command), flush=True)
     # The last of an option's values counts, so the defaults come first.
     sys.argv = [f"sb3-ncde {name}", *_missing(command.defaults, options), *options]
     th.set_num_threads(1)  # the networks are too small to split over cores
+    _find_modules_of_this_folder()
     try:
-        from sb3_ncde.zoo import register
-
-        register()
-        command.run()
+        _run(name, command)
     except KeyboardInterrupt:
         sys.exit(f"sb3-ncde {name}: interrupted before there was anything to save.")
     except ImportError as error:
         if (error.name or "").split(".")[0] not in EXTRA:
             raise
-        sys.exit(f"sb3-ncde {name}: {error}\nEverything that it needs comes with: {INSTALL}")
+        sys.exit(f"sb3-ncde {name}: {error}. Everything that it needs comes with the extra zoo; {INSTALL}")
+
+
+def _find_modules_of_this_folder() -> None:
+    """Let Python import what lies in the current folder, as it does for ``python -m``, unless it is told not to."""
+    folder = str(Path.cwd())
+    if folder not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, folder)
+
+
+def _run(name: str, command: Command) -> None:
+    """Run a subcommand, and end with one sentence where the user has made a mistake."""
+    from sb3_ncde.zoo import register
+    from sb3_ncde.zoo.mistakes import sentence_of
+
+    try:
+        register()
+        command.run()
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        sys.exit(f"sb3-ncde {name}: {sentence}")
 
 
 def _missing(defaults: Sequence[tuple[str, ...]], options: Sequence[str]) -> list[str]:

@@ -2,9 +2,11 @@
 
 This is the only module that knows RecurrentPPO's contract: a recurrent state for actor and critic, each a pair of
 tensors (1, N, size) whose zeros mean an empty history; minibatches of N sequences, padded with zeros at their ends.
+What may be called, overridden, loaded or set of RecurrentPPO's own policies may be of these.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,22 +17,24 @@ from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
     FlattenExtractor,
+    MlpExtractor,
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_ncde.action_mask import ActionMask
-from sb3_ncde.arguments import split_arguments
+from sb3_ncde.arguments import SB3_ARGUMENTS, NCDEArguments, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
+from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch, recommend_cpu
 from sb3_ncde.history.observation_history import State
+from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
 from sb3_ncde.history.validation import check_finite, check_keys, check_mask, check_state, check_time
-from sb3_ncde.torch_layers import ObservationReader, check_extractor
+from sb3_ncde.saved_policy import read_arguments, resolve, with_present_keys, write_arguments
 
 
 class NCDEPolicy(RecurrentActorCriticPolicy):
@@ -42,48 +46,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     :param observation_space: of the environment
     :param action_space: of the environment
     :param lr_schedule: learning rate as a function of the remaining progress
-    :param latent_size: size Z of the latent state z
-    :param field_width: units of each hidden layer of the vector field
-    :param field_depth: hidden layers of the vector field
-    :param initial_width: units of each hidden layer of the network that makes z of the window's oldest observation
-    :param initial_depth: hidden layers of that network
-    :param history_length: observations H in a full window
-    :param hop_length: observations S that a full window drops at once; None: half of ``history_length``. The work per
-        step is about H/S intervals; at 1 the window slides
-    :param dt: the nominal time between two observations. With ``time_key``, the unit in which elapsed time enters the
-        path; without, what every step adds to the channel of time
-    :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
-    :param time_kind: "elapsed" (since the previous observation) or "timestamp" (within the episode)
-    :param missing_values: whether NaN in an observation means that the value was not observed: its last one is held,
-        and how often it has been observed is a channel of the path. The features extractor must let NaN pass, as
-        SB3's for vectors and Dicts of vectors do
-    :param solver: euler, midpoint, heun or rk4; or an adaptive one of torchdiffeq: dopri5, dopri8, bosh3, fehlberg2,
-        adaptive_heun
-    :param solver_steps: steps of a fixed solver from one observation to the next
-    :param rtol: relative tolerance of an adaptive solver
-    :param atol: absolute tolerance of an adaptive solver
-    :param adjoint: whether the gradients of an adaptive solver come from the adjoint equation (less memory, more time)
-    :param interpolation: linear; hermite (cubic with backward differences, for rk4 or an adaptive solver); or
-        rectilinear (time moves first, then the values)
-    :param time_channel: whether time is a channel of the path
-    :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
-    :param rates: whether the rates of change of the features are channels of the path
-    :param path_in_field: whether the vector field sees the path's value and rates beside z
-    :param feature_size: size of the features that a linear map makes of z for the heads; None or ``latent_size``:
-        z itself
-    :param feature_norm: what they pass through on their way to the heads: tanh, layer_norm or none
-    :param skip: whether the newest features, their rates and the elapsed time go past the CDE to the heads
-    :param share_encoder: whether actor and critic share one encoder, both gradients flowing; None: as
-        ``share_features_extractor``
-    :param control_size: features wider than this (images) are projected to it by a learned linear map; None: never
-    :param value_width: units of each hidden layer of the critic's head; this and the next three are another way to say
-        ``net_arch``, and what of them is not given is as SB3 has it (64 units, 2 layers)
-    :param value_depth: hidden layers of the critic's head
-    :param action_width: units of each hidden layer of the actor's head
-    :param action_depth: hidden layers of the actor's head
-    :param action_mask_key: key of a Dict observation that holds the mask of the allowed actions, see
-        :class:`sb3_ncde.action_mask.ActionMask`; None: all are allowed
-    :param kwargs: arguments of SB3's ``ActorCriticPolicy``
+    :param args: arguments of SB3's ``ActorCriticPolicy`` in its order, from ``net_arch`` on
+    :param kwargs: arguments of :class:`sb3_ncde.arguments.NCDEArguments` (``policy_kwargs`` of RecurrentPPO), and of
+        SB3's ``ActorCriticPolicy``
     :raises TypeError: for an argument of the LSTM policies, an unknown one, or a value of the wrong type
     :raises ValueError: for a value out of range, a time that the observation space does not have, observations that
         are for another of the three policies, or one encoder for two features extractors
@@ -93,31 +58,40 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     # The names under which RecurrentPPO looks for the actor's and the critic's LSTM.
     lstm_actor: NeuralCDE  # type: ignore[assignment]
     lstm_critic: NeuralCDE | None  # type: ignore[assignment]
+    _least_size = 0  # of the state
 
     def __init__(
         self,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
+        *args: Any,
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
+        # Subclasses as SB3's documentation has them pass net_arch and activation_fn by their places.
+        kwargs = dict(zip(SB3_ARGUMENTS, args, strict=False)) | kwargs
+        # Plain attributes are what a module may have before it is initialised.
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
+        self._given = frozenset(kwargs)
         sb3_kwargs.setdefault("features_extractor_class", self.default_features_extractor)
         if sb3_kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam and not sb3_kwargs.get("optimizer_kwargs"):
             # SB3's eps; one kernel for all parameters, where a step of small networks is a quarter of SB3's default's.
             sb3_kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
         check_extractor(name, observation_space, sb3_kwargs["features_extractor_class"])
-        mask_key = self.arguments.action_mask_key
+        mask_key, critic_keys = self.arguments.action_mask_key, self.arguments.critic_keys or ()
         self._mask = None if mask_key is None else ActionMask(observation_space, action_space, mask_key)
+        check_critic_keys(observation_space, critic_keys)
+        unseen = () if mask_key is None else (mask_key,)
+        self._actor_reader = ObservationReader(observation_space, self.arguments.time_key, (*unseen, *critic_keys))
+        self._critic_reader = ObservationReader(observation_space, self.arguments.time_key, unseen)
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
-        # These are plain attributes, which a module may have before it is initialised.
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
         self._failures = FailureWatch()
-        self._clock = ClockWatch()
-        self._calls_without_state = 0
-        self._warned_without_state = False
+        self._clock = ClockWatch(self.arguments.dt, self.arguments.time_kind == "timestamp")
+        self._calls_without_memory = 0
+        self._warned_without_memory = self._warned_of_device = self._predicting = False
         # The parent builds an LSTM for the actor, which is replaced below: make it the smallest.
         super().__init__(
             observation_space,
@@ -131,7 +105,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self.lstm_actor, self.lstm_critic = self._encoders
         del self._encoders
         self.critic = None
-        self.shared_lstm, self.enable_critic_lstm = self._share_encoder, not self._share_encoder
+        self.features_dim = self.lstm_actor.input_size  # as extract_features returns them, with the time
+        self.shared_lstm, self.enable_critic_lstm = self._share_encoder, self.lstm_critic is not None
         self.lstm_hidden_state_shape = (self.lstm_actor.num_layers, 1, self.lstm_actor.hidden_size)
         if self._mask is not None:
             self.action_dist = self._mask.distribution
@@ -142,27 +117,45 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         # The parent's optimizer holds the discarded parameters and not ours.
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
+    # What is built
+
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Return the user's features extractor, with time passing by it."""
-        return ObservationReader(
-            self.observation_space,
-            self.arguments.time_key,
-            self.arguments.action_mask_key,
-            self.features_extractor_class,
-            **self.features_extractor_kwargs,
-        )
+        """Return the user's features extractor, for what actor or critic sees beside time and action mask."""
+        # SB3 makes the actor's first, and the critic's only where they do not share it.
+        reader = self._critic_reader if "pi_features_extractor" in self._modules else self._actor_reader
+        return self.features_extractor_class(reader.features_space, **self.features_extractor_kwargs)
 
-    def _build_mlp_extractor(self) -> None:
-        """Build the encoders, then the heads' hidden layers, which are sized by the encoders' output."""
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Build the encoders, then all that is sized by them."""
+        arguments = self.arguments
+        self.features_dim = int(self.features_dim)  # NumPy's integers are none to the parent's LSTM
+        pi_dim, vf_dim = (int(part.features_dim) for part in (self.pi_features_extractor, self.vf_features_extractor))
+        # RecurrentPPO has one size for the states of both.
+        least_size = max(*(arguments.make_history(dim).size for dim in (pi_dim, vf_dim)), self._least_size)
+        actor, critic = self._make_encoder(pi_dim, least_size), None
+        if not self._share_encoder and arguments.critic_encoder:
+            critic = self._make_encoder(vf_dim, least_size)
         # A tuple, which registers no modules: the parent has yet to assign its LSTMs to lstm_actor and lstm_critic.
-        self._encoders = (self._make_encoder(), None if self._share_encoder else self._make_encoder())
-        self.lstm_output_dim = self._encoders[0].output_size
-        super()._build_mlp_extractor()
+        self._encoders = (actor, critic)
+        self.lstm_output_dim = actor.output_size
+        self._critic_dim = vf_dim if critic is None else critic.output_size
+        if self._share_encoder:
+            self._critic_dim = actor.output_size
+        super()._build(lr_schedule)
 
-    def _make_encoder(self) -> NeuralCDE:
+    def _make_encoder(self, features_dim: int, least_size: int) -> NeuralCDE:
         arguments = self.arguments
         time_scale = arguments.dt if arguments.time_key is None else 1.0
-        return NeuralCDE(arguments.make_history(self.features_dim - 1), arguments, time_scale)
+        return NeuralCDE(arguments.make_history(features_dim, least_size), arguments, time_scale)
+
+    def _build_mlp_extractor(self) -> None:
+        """Build the heads' hidden layers, sized by what the heads see, ``lstm_output_dim``."""
+        super()._build_mlp_extractor()
+        if self._critic_dim != self.lstm_output_dim:
+            critic = MlpExtractor(self._critic_dim, self.net_arch, self.activation_fn, self.device)
+            self.mlp_extractor.value_net = critic.value_net
+
+    # Saving and loading
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what :meth:`load` needs to build the same policy."""
@@ -171,33 +164,111 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             del parameters["net_arch"]
         return parameters | asdict(self.arguments) | {"share_features_extractor": self.share_features_extractor}
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return weights and statistics; the state dict says the policy's arguments in its metadata."""
+        state_dict = super().state_dict(*args, **kwargs)
+        if not kwargs.get("prefix"):
+            write_arguments(state_dict, self.arguments)
+        return state_dict
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state dict, of version 0.1.0 as well.
+
+        Arguments that were not given when this policy was made become those of the policy that was saved, so that a
+        default of another version does not change an agent.
+
+        :param state_dict: of a policy
+        :param strict: whether its keys have to be those of this policy; else it may be a part of one
+        :param assign: see PyTorch
+        :return: missing and unexpected keys
+        """
+        if strict:
+            arguments = resolve(self.arguments, self._given, read_arguments(state_dict, self._given))
+            if arguments != self.arguments:
+                self._rebuild(arguments)
+        return super().load_state_dict(with_present_keys(state_dict, self.state_dict()), strict, assign)
+
+    def _rebuild(self, arguments: NCDEArguments) -> None:
+        """Become a policy of other arguments, with new weights."""
+        given, self._least_size = self._given, self.lstm_actor.hidden_size
+        device, training, learning_rate = self.device, self.training, self.optimizer.param_groups[0]["lr"]
+        parameters = self._get_constructor_parameters() | asdict(arguments) | {"lr_schedule": lambda _: learning_rate}
+        type(self).__init__(self, **parameters)
+        self._given = given
+        if self.lstm_actor.hidden_size > self._least_size:
+            raise ValueError(
+                f"The policy that was saved has a state of size {self.lstm_actor.hidden_size}, but there is room for "
+                f"{self._least_size}: make this one with its arguments, of which history_length and missing_values "
+                f"matter here ({arguments})."
+            )
+        self.to(device).train(training)
+
+    # Reading observations
+
+    def extract_features(  # type: ignore[override]
+        self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> th.Tensor | tuple[th.Tensor, th.Tensor]:
+        """Return features and time of each row: D features, then the time as observed, or 1 (a step) where none is.
+
+        :param obs: observations
+        :param features_extractor: of the actor or of the critic; None: of both
+        :return: (rows, D + 1); of actor and critic where no extractor is named and they do not share theirs
+        """
+        if features_extractor is None and not self.share_features_extractor:
+            return self._features(obs, self.pi_features_extractor), self._features(obs, self.vf_features_extractor)
+        return self._features(obs, features_extractor or self.features_extractor)
+
+    def _features(self, obs: PyTorchObs, extractor: BaseFeaturesExtractor) -> th.Tensor:
+        observation = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
+        reader = self._actor_reader if extractor is self.pi_features_extractor else self._critic_reader
+        values, time = reader.read(observation)
+        features: th.Tensor = extractor(values)
+        if time is None:
+            time = features.new_ones(features.shape[0])
+        return th.cat((features, time.to(features.dtype).unsqueeze(1)), dim=1)
+
+    def _extract(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+        """Return features and time of each row for actor and critic, (rows, D + 1) each."""
+        features = self.extract_features(obs)
+        return features if isinstance(features, tuple) else (features, features)
+
+    # Acting and learning
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Choose between learning and acting; RecurrentPPO begins a rollout by choosing to act."""
+        super().set_training_mode(mode)
+        if not mode and not self._predicting:
+            for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
+                encoder.await_rollout()
+
     def forward(  # type: ignore[override]
-        self, obs: PyTorchObs, lstm_states: RNNStates, episode_starts: th.Tensor, deterministic: bool = False
+        self,
+        obs: PyTorchObs,
+        lstm_states: RNNStates | None = None,
+        episode_starts: th.Tensor | None = None,
+        deterministic: bool = False,
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor, RNNStates]:
-        """Act: one step of each environment.
+        """Act: one step of each environment; with gradients, any number of steps of each.
 
         :param obs: observations of N environments
         :param lstm_states: their histories, two tensors (1, N, hidden_size) for actor and for critic
         :param episode_starts: 1 where the observation is the first of its episode, (N,)
         :param deterministic: whether to take the most likely action instead of a sample
         :return: actions, values (N, 1), log-probabilities (N,), the histories after this step
+        :raises TypeError: without histories, by an algorithm that has none
         :raises ValueError: for values that are not finite, time that runs backwards, or another number of rows
         """
+        if lstm_states is None or episode_starts is None:
+            raise TypeError(_needs_states(self))
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
         self._check_mask(obs, lstm_states.pi, episode_starts)
-        if self.arguments.missing_values and not self.training:
-            self._failures.check(pi_features[:, :-1])
-        latent_pi, pi_state = self._step(
-            self.lstm_actor, pi_features, lstm_states.pi, episode_starts, not self.training
-        )
-        if self.arguments.time_key is not None and not self.training:
-            self._clock.check(self.lstm_actor.history.unpack(pi_state)[2][:, -1, -1], episode_starts)
+        latent_pi, pi_state = self._process_sequence(pi_features, lstm_states.pi, episode_starts, self.lstm_actor)
+        if not th.is_grad_enabled():
+            self._watch(pi_features, pi_state, episode_starts)
         latent_vf, vf_state = latent_pi, pi_state
-        if self.lstm_critic is not None:
-            latent_vf, vf_state = self._step(
-                self.lstm_critic, vf_features, lstm_states.vf, episode_starts, not self.training
-            )
+        if not self._share_encoder:
+            latent_vf, vf_state = self._process_sequence(vf_features, lstm_states.vf, episode_starts, self.lstm_critic)
         distribution = self._distribution(latent_pi, obs)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
@@ -205,7 +276,11 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         return actions, self._value(latent_vf), log_prob, RNNStates(pi_state, vf_state)
 
     def evaluate_actions(  # type: ignore[override]
-        self, obs: PyTorchObs, actions: th.Tensor, lstm_states: RNNStates, episode_starts: th.Tensor
+        self,
+        obs: PyTorchObs,
+        actions: th.Tensor,
+        lstm_states: RNNStates | None = None,
+        episode_starts: th.Tensor | None = None,
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         """Evaluate the actions of N sequences of T steps, flattened to N * T rows.
 
@@ -214,11 +289,16 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         :param lstm_states: the histories before each sequence
         :param episode_starts: 1 where a row is the first of its episode, anywhere in a sequence, (N * T,)
         :return: values (N * T, 1), log-probabilities and entropies (N * T,)
+        :raises TypeError: without histories, by an algorithm that has none
         """
+        if lstm_states is None or episode_starts is None:
+            raise TypeError(_needs_states(self))
         pi_features, vf_features = self._extract(obs)
         latent_pi = latent_vf = self.lstm_actor(pi_features, lstm_states.pi, episode_starts)[0]
         if self.lstm_critic is not None:
             latent_vf = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)[0]
+        elif not self._share_encoder:
+            latent_vf = vf_features[:, :-1]  # without the time
         distribution = self._distribution(latent_pi, obs)
         if isinstance(self.action_space, spaces.MultiBinary) and self._mask is None:
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
@@ -227,23 +307,26 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def get_distribution(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
     ) -> tuple[Distribution, State]:
-        """Return the distribution of the actor's action, and its histories after this step."""
-        # ActorCriticPolicy's own extract_features would run both extractors where they are not shared.
-        features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
+        """Return the distribution of the actor's action, and its histories after this step.
+
+        With gradients, of whole sequences, as :meth:`evaluate_actions` takes them.
+        """
+        features = self._features(obs, self.pi_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
         self._check_mask(obs, lstm_states, episode_starts)
-        latent_pi, state = self._step(self.lstm_actor, features, lstm_states, episode_starts)
+        latent_pi, state = self._process_sequence(features, lstm_states, episode_starts, self.lstm_actor)
         return self._distribution(latent_pi, obs), state
 
     def predict_values(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
     ) -> th.Tensor:
-        """Return the critic's values, (N, 1)."""
-        features = super(ActorCriticPolicy, self).extract_features(obs, self.vf_features_extractor)
+        """Return the critic's values, (N, 1); with gradients, of whole sequences."""
+        features = self._features(obs, self.vf_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
-        encoder = self.lstm_actor if self.lstm_critic is None else self.lstm_critic
-        # Not step(): the rollout goes on from the solutions that it carries.
-        return self._value(encoder(features, lstm_states, episode_starts)[0])
+        encoder = self.lstm_actor if self._share_encoder else self.lstm_critic
+        # Not a step: the rollout goes on from the solutions that it carries.
+        latent_vf = features[:, :-1] if encoder is None else encoder.unroll(features, lstm_states, episode_starts)[0]
+        return self._value(latent_vf)
 
     def predict(
         self,
@@ -251,46 +334,53 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Return actions for observations, and the histories to pass as ``state`` with the next ones.
 
-        Called again without a state, at no episode's start, it warns once that the agent acts without memory.
+        Called again and again without a state, or with nothing but episode starts, it warns once that the agent acts
+        without memory.
 
-        :param observation: of one environment, (...), or of N, (N, ...); of a Dict, each key's
+        :param observation: of one environment, (...), or of N, (N, ...); of a Dict, each key's but ``critic_keys``
         :param state: what the last call returned; None: empty histories
         :param episode_start: whether each observation is the first of its episode, (N,); None: none is
         :param deterministic: whether to take the most likely action instead of a sample
+        :param action_masks: refused, as masks are part of the observation here
         :return: actions, (...) or (N, ...), and the histories, two arrays (1, N, hidden_size)
+        :raises TypeError: for ``action_masks``
         :raises ValueError: for values that are not finite, time that runs backwards, a Dict without all its keys or of
             different numbers of rows, a mask that allows nothing, or a state of another number of environments
         """
-        check_keys(observation, self.observation_space)
-        if state is not None or (episode_start is not None and np.all(episode_start)):
-            self._calls_without_state = 0
-        else:
-            self._calls_without_state += 1
-        if self._calls_without_state == 3 and not self._warned_without_state:
-            self._warned_without_state = True
-            warnings.warn(
-                f"predict() is called again and again without a state, so {type(self).__name__} acts without memory. "
-                "Pass the state that the last call returned: action, state = model.predict(obs, state, episode_start).",
-                stacklevel=3,
+        if action_masks is not None:
+            raise TypeError(
+                "The action mask is part of the observation here: name its key by action_mask_key, and let "
+                "sb3_ncde.wrappers.ActionMaskObservation make such a Dict of action_masks()."
             )
-        return super().predict(observation, state, episode_start, deterministic)
+        check_keys(observation, self.observation_space, self.arguments.critic_keys or ())
+        self._warn_without_memory(state, episode_start)
+        self._predicting = True
+        try:
+            return super().predict(observation, state, episode_start, deterministic)
+        finally:
+            self._predicting = False
 
-    def _extract(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
-        """Return features and time of each row for actor and critic, (rows, D + 1) each."""
-        features = self.extract_features(obs)
-        return features if isinstance(features, tuple) else (features, features)
-
-    @staticmethod
-    def _step(
-        encoder: NeuralCDE, features: th.Tensor, state: State, starts: th.Tensor, rollout: bool = False
+    def _process_sequence(  # type: ignore[override]
+        self, features: th.Tensor, lstm_states: State, episode_starts: th.Tensor, lstm: NeuralCDE | None
     ) -> tuple[th.Tensor, State]:
-        """Encode one step of each environment: what the heads see, and the histories after it."""
-        if th.is_grad_enabled():
-            return encoder(features, state, starts)  # type: ignore[no-any-return]
-        return encoder.step(features, state, starts, rollout)
+        """Encode one step of each environment, or with gradients sequences of steps.
+
+        :param features: of :meth:`extract_features`
+        :param lstm_states: the histories before
+        :param episode_starts: 1 where a row is the first of its episode
+        :param lstm: ``lstm_actor`` or ``lstm_critic``; None, as which a critic without one of its own has it: the
+            actor's if they share it, and else no encoder
+        :return: what the heads see, and the histories after
+        """
+        if lstm is None:
+            if not self._share_encoder:
+                return features[:, :-1], lstm_states
+            lstm = self.lstm_actor
+        return lstm(features, lstm_states, episode_starts)  # type: ignore[no-any-return]
 
     def _distribution(self, latent_pi: th.Tensor, obs: PyTorchObs) -> Distribution:
         latent_pi = self.mlp_extractor.forward_actor(latent_pi)
@@ -304,18 +394,59 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         value: th.Tensor = self.value_net(self.mlp_extractor.forward_critic(latent_vf))
         return value
 
+    # What is refused, and what is warned of
+
     def _check(self, obs: PyTorchObs, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Raise ValueError for what cannot be acted on; see :mod:`sb3_ncde.history.validation`."""
         history = self.lstm_actor.history
-        check_state(features.shape[0], episode_starts, history, state)
-        check_finite(obs, features, episode_starts, history, state)
-        if self.arguments.time_key is not None:
-            check_time(features[:, -1], episode_starts, history, state)
+        check_state(features.shape[0], episode_starts, history, state, sequences=th.is_grad_enabled())
+        if features.shape[0] == state[0].shape[1]:  # not of sequences, which have been acted on before
+            check_finite(obs, features, episode_starts, history, state)
+            if self.arguments.time_key is not None:
+                check_time(features[:, -1], episode_starts, history, state)
 
     def _check_mask(self, obs: PyTorchObs, state: State, episode_starts: th.Tensor) -> None:
         """Raise ValueError for a mask under which no action can be taken; a value needs none, as at a time limit."""
-        if self._mask is not None:
-            check_mask(self._mask.read(obs), self._mask.choices, episode_starts, self.lstm_actor.history, state)
+        mask = None if self._mask is None else self._mask.read(obs)
+        if self._mask is not None and mask is not None and len(mask) == state[0].shape[1]:
+            check_mask(mask, self._mask.choices, episode_starts, self.lstm_actor.history, state)
+
+    def _warn_without_memory(self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None) -> None:
+        """Warn once where predict() is called again and again as if nothing had been observed before."""
+        starts = episode_start is not None and bool(np.all(episode_start))
+        forgets = state is not None and bool(np.any(state[0])) if starts else state is None
+        self._calls_without_memory = self._calls_without_memory + 1 if forgets else 0
+        if self._calls_without_memory < 3 or self._warned_without_memory:
+            return
+        self._warned_without_memory = True
+        missed = "with episode_start true each time" if starts else "without a state"
+        warnings.warn(
+            f"predict() is called again and again {missed}, so {type(self).__name__} acts without memory. Pass the "
+            "state that the last call returned, and whether the observation is the first of its episode: "
+            "action, state = model.predict(obs, state, episode_start). (If episodes are of one step, all is well.)",
+            stacklevel=4,
+        )
+
+    def _watch(self, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
+        """Note a step of a rollout, and warn of what only shows over many; see :mod:`sb3_ncde.history.diagnostics`."""
+        for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
+            encoder.note_rollout()
+        if not self._warned_of_device:
+            self._warned_of_device = True
+            recommend_cpu(self.device, self.features_extractor)
+        if self.arguments.missing_values:
+            self._failures.check(features[:, :-1])
+        if self.arguments.time_key is not None:
+            elapsed = self.lstm_actor.history.unpack(state)[2][:, -1, -1]
+            self._clock.check(elapsed, episode_starts)
+
+
+def _needs_states(policy: NCDEPolicy) -> str:
+    name = type(policy).__name__
+    return (
+        f"{name} was called without recurrent states, as PPO, A2C and TRPO do: it is for sb3-contrib's RecurrentPPO, "
+        f"RecurrentPPO({name!r}, env). For masked actions too, see action_mask_key."
+    )
 
 
 class CnnNCDEPolicy(NCDEPolicy):

@@ -1,34 +1,53 @@
 """Train an agent that balances a pole whose speed it cannot see: ``python -m sb3_ncde.quickstart``."""
 
 import argparse
+import os
 import statistics
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import matplotlib as mpl
 import torch as th
+from gymnasium import spaces
 from rich.console import Console
 from rich.table import Table
 from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import load_results
-from stable_baselines3.common.vec_env import VecNormalize, sync_envs_normalization
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 from tqdm import TqdmExperimentalWarning
 
-import sb3_ncde  # noqa: F401  (registers policies and environments)
-from sb3_ncde.hyperparams import hyperparams, with_schedules
+from sb3_ncde.hyperparams import Settings, settings
+
+
+class Yardstick(NamedTuple):
+    """What to compare a score with.
+
+    :param memoryless: return of PPO without memory, by the same settings and after as many steps
+    :param most: the most that can be reached; where that is not known, what PPO reaches that sees the velocity
+    """
+
+    memoryless: str
+    most: str
+
+
+YARDSTICKS = {
+    "sb3_ncde/CartPoleNoVel-v1": Yardstick("43", "500, the time limit"),
+    "sb3_ncde/PendulumNoVel-v1": Yardstick("-1009", "not known; PPO that sees the velocity: -141"),
+    "sb3_ncde/IrregularPendulumNoVel-v1": Yardstick("-1268", "not known; PPO that sees the velocity: -271"),
+    "CartPole-v1": Yardstick("444", "500, the time limit"),
+}
+"""By environment; these are what the command offers. Means of seeds 0 to 2, by ``python benchmarks/yardstick.py``."""
 
 DEFAULT_ENV = "sb3_ncde/CartPoleNoVel-v1"
-SETTINGS = {
-    env_id: settings
-    for env_id, settings in hyperparams.items()
-    if env_id in gym.registry and "policy_kwargs" not in settings
-}
-"""By environment; without those that only the RL Zoo registers, or that need more than the defaults of the policy."""
+NEXT_ENV = "sb3_ncde/PendulumNoVel-v1"
 EVALUATION_SEED = 10_000
 
 
@@ -44,24 +63,15 @@ def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> Recu
     :param output: folder for ``model.zip``, ``vecnormalize.pkl`` and ``*.monitor.csv``
     :raises ValueError: if there are no settings for the environment
     """
-    if env_id not in SETTINGS:
-        raise ValueError(f"No settings for {env_id}; there are settings for {', '.join(SETTINGS)}.")
-    settings = dict(SETTINGS[env_id])
-    policy, n_envs, planned = settings.pop("policy"), settings.pop("n_envs"), int(settings.pop("n_timesteps"))
+    tuned = settings(env_id)
     output.mkdir(parents=True, exist_ok=True)
     for log in output.glob("*.monitor.csv"):
         log.unlink()
-    normalize = settings.pop("normalize")
-    env = VecNormalize(
-        make_vec_env(env_id, n_envs=n_envs, seed=seed, monitor_dir=str(output)),
-        norm_obs=normalize,
-        norm_reward=normalize,
-        gamma=settings["gamma"],
-    )
+    env = normalize(make_vec_env(env_id, n_envs=tuned.n_envs, seed=seed, monitor_dir=str(output)), tuned)
     warnings.filterwarnings("ignore", category=TqdmExperimentalWarning)  # from SB3's progress bar
-    model = RecurrentPPO(policy.split(".")[-1], env, seed=seed, device="cpu", **with_schedules(settings))
+    model = RecurrentPPO(env=env, seed=seed, device="cpu", **tuned.model)
     try:
-        model.learn(n_timesteps or planned, progress_bar=True)
+        model.learn(n_timesteps or tuned.n_timesteps, progress_bar=True)
     except KeyboardInterrupt:
         Console().print(f"Stopped after {model.num_timesteps:,} steps.")
     model.save(output / "model.zip")
@@ -70,8 +80,27 @@ def train(env_id: str, seed: int, n_timesteps: int | None, output: Path) -> Recu
     return model
 
 
-def evaluate(model: RecurrentPPO, env_id: str, episodes: int = 100) -> list[float]:
-    """Return the returns of deterministic episodes, in environments that training has not seen."""
+def normalize(env: VecEnv, tuned: Settings) -> VecNormalize:
+    """Return the environments with SB3's normalisation, as the settings say; elapsed time is left alone."""
+    keys = None
+    if isinstance(env.observation_space, spaces.Dict):
+        keys = [key for key in env.observation_space if key != tuned.model["policy_kwargs"]["time_key"]]
+    return VecNormalize(
+        env,
+        norm_obs=tuned.normalize,
+        norm_reward=tuned.normalize,
+        gamma=tuned.model["gamma"],
+        norm_obs_keys=keys,
+    )
+
+
+def evaluate(model: BaseAlgorithm, env_id: str | Callable[..., gym.Env[Any, Any]], episodes: int = 100) -> list[float]:
+    """Return the returns of deterministic episodes, in environments that training has not seen.
+
+    :param model: with the environments that it was trained in
+    :param env_id: of the environment, or what makes one
+    :param episodes: to evaluate
+    """
     training_env = model.get_vec_normalize_env()
     assert training_env is not None
     env = VecNormalize(
@@ -79,12 +108,30 @@ def evaluate(model: RecurrentPPO, env_id: str, episodes: int = 100) -> list[floa
         training=False,
         norm_obs=training_env.norm_obs,
         norm_reward=False,
+        norm_obs_keys=training_env.norm_obs_keys,
     )
     sync_envs_normalization(training_env, env)
     returns, _ = evaluate_policy(model, env, n_eval_episodes=episodes, return_episode_rewards=True)
     env.close()
     assert isinstance(returns, list)
     return returns
+
+
+def watch(env_id: str, output: Path, episodes: int) -> None:
+    """Show episodes of the agent that was trained last, in a window.
+
+    :param env_id: that it was trained in
+    :param output: folder with ``model.zip`` and ``vecnormalize.pkl``
+    :param episodes: to show
+    """
+    model = RecurrentPPO.load(output / "model.zip", device="cpu")
+    venv = make_vec_env(env_id, n_envs=1, env_kwargs={"render_mode": "human"})
+    env = VecNormalize.load(str(output / "vecnormalize.pkl"), venv)
+    env.training = env.norm_reward = False
+    for episode in range(1, episodes + 1):
+        mean, _ = evaluate_policy(model, env, n_eval_episodes=1)
+        Console().print(f"episode {episode} of {episodes}: return {mean:.1f}")
+    env.close()
 
 
 def plot_learning_curve(output: Path, env_id: str, returns: Sequence[float]) -> Path:
@@ -114,36 +161,63 @@ def plot_learning_curve(output: Path, env_id: str, returns: Sequence[float]) -> 
     return picture
 
 
+def report(env_id: str, model: RecurrentPPO, seconds: float, returns: Sequence[float], picture: Path) -> Table:
+    """Return a table of the score, what it is to be compared with, and where things are."""
+    table = Table(title=f"NCDEPolicy on {env_id}", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("return, mean of 100 episodes", f"[bold]{statistics.fmean(returns):.1f}[/bold]")
+    table.add_row("  PPO without memory", f"{YARDSTICKS[env_id].memoryless} (benchmarks/yardstick.py)")
+    table.add_row("  the most", YARDSTICKS[env_id].most)
+    table.add_row("standard deviation", f"{statistics.pstdev(returns):.1f}")
+    table.add_row("worst episode", f"{min(returns):.1f}")
+    table.add_row("steps of training", f"{model.num_timesteps:,}")
+    table.add_row("steps per second", f"{model.num_timesteps / seconds:,.0f}")
+    table.add_row("parameters", f"{sum(parameter.numel() for parameter in model.policy.parameters()):,}")
+    table.add_row("model", str(picture.with_name("model.zip")))
+    table.add_row("learning curve", str(picture))
+    return table
+
+
+def next_steps(env_id: str, output: Path) -> str:
+    """Return what to do next, as commands of the Python that runs this."""
+    python = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
+    command = f"{python} -m sb3_ncde.quickstart"
+    another = NEXT_ENV if env_id == DEFAULT_ENV else DEFAULT_ENV
+    return (
+        f"watch it:      {command} --watch --env {env_id} --output {output}\n"
+        f'load it:       RecurrentPPO.load("{output / "model.zip"}", device="cpu")    (more: docs/saving.md)\n'
+        f"another task:  {command} --env {another}\n"
+        "your own:      docs/own-environment.md"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, evaluate, and show the score and the learning curve."""
     parser = argparse.ArgumentParser(prog="python -m sb3_ncde.quickstart", description=__doc__.split(":")[0])
-    parser.add_argument("--env", default=DEFAULT_ENV, choices=list(SETTINGS), help="environment (default: %(default)s)")
+    parser.add_argument(
+        "--env", default=DEFAULT_ENV, choices=list(YARDSTICKS), help="environment (default: %(default)s)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of environments, weights and sampling (default: %(default)s)"
     )
     parser.add_argument("--steps", type=int, help="steps of training (default: as configs/ppo_ncde.yml says)")
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default: %(default)s)")
+    parser.add_argument("--watch", action="store_true", help="do not train: show the trained agent in a window")
+    parser.add_argument("--episodes", type=int, default=3, help="to watch (default: %(default)s)")
     options = parser.parse_args(arguments)
     th.set_num_threads(1)  # one is faster: the networks are too small to split over cores
+    if options.watch:
+        watch(options.env, options.output, options.episodes)
+        return
 
     begin = time.perf_counter()
     model = train(options.env, options.seed, options.steps, options.output)
     seconds = time.perf_counter() - begin
     returns = evaluate(model, options.env)
     picture = plot_learning_curve(options.output, options.env, returns)
-
-    table = Table(title=f"NCDEPolicy on {options.env}", show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    table.add_row("return, mean of 100 episodes", f"{statistics.fmean(returns):.1f}")
-    table.add_row("standard deviation", f"{statistics.pstdev(returns):.1f}")
-    table.add_row("worst episode", f"{min(returns):.1f}")
-    table.add_row("steps of training", f"{model.num_timesteps:,}")
-    table.add_row("steps per second", f"{model.num_timesteps / seconds:,.0f}")
-    table.add_row("parameters", f"{sum(parameter.numel() for parameter in model.policy.parameters()):,}")
-    table.add_row("model", str(options.output / "model.zip"))
-    table.add_row("learning curve", str(picture))
-    Console().print(table)
+    Console().print(report(options.env, model, seconds, returns, picture))
+    print(next_steps(options.env, options.output))
 
 
 if __name__ == "__main__":

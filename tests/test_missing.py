@@ -15,7 +15,6 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.cde.path import SHORTEST, control_path
-from sb3_ncde.history.diagnostics import LONGEST_FAILURE, FailureWatch
 from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.sensors import IrregularSampling, SensorDropout
@@ -118,18 +117,14 @@ def test_scaled_rates_of_a_steady_change_are_1_whatever_is_missing() -> None:
     """A value that grows by 0.1 in a step, observed now and then, has a rate of 0.1, and changes since it was seen."""
     for missing in (0.0, 0.5, 0.8):
         rng = np.random.default_rng(3)
-        history = ObservationHistory(64, 1, D, missing_values=True)
+        history = ObservationHistory(64, 16, D, missing_values=True)
         encoder = NeuralCDE(history, EncoderArguments())
         zeros = th.zeros(1, 50, encoder.hidden_size)
-        state: Any = (zeros, zeros)
-        slopes = th.tensor([0.1, 0.1, 0.0])
-        for step in range(100):
-            values = (slopes * step + 5.0).repeat(50, 1)
-            values[th.from_numpy(rng.random((50, D)) < missing)] = th.nan
-            rows = th.cat((values, th.ones(50, 1)), dim=1)
-            _, state = encoder.step(rows, state, th.full((50,), float(step == 0)), rollout=True)
-        encoder.train()
-        encoder.increment_scale.renew()
+        values = (th.tensor([0.1, 0.1, 0.0]) * th.arange(100).view(-1, 1) + 5.0).expand(50, 100, D).clone()
+        values[th.from_numpy(rng.random((50, 100, D)) < missing)] = th.nan
+        rows = th.cat((values, th.ones(50, 100, 1)), dim=2).flatten(0, 1)
+        encoder(rows, (zeros, zeros), th.zeros(5000))[0].square().sum().backward()
+        th.optim.SGD(encoder.parameters(), lr=1e-3).step()
         np.testing.assert_allclose(encoder.increment_scale.scale[D:-1], 10.0, rtol=1e-3)
         # The time since is geometric, with a mean square of (1 + p) / (1 - p)^2 steps.
         usual = 0.1 * np.sqrt(1 + missing) / (1 - missing)
@@ -251,7 +246,7 @@ def test_sensors_of_every_kind_train() -> None:
     model.learn(64)
 
 
-def test_statistics_that_nan_has_poisoned_are_an_error() -> None:
+def test_statistics_that_nan_has_poisoned_are_found() -> None:
     """Of SB3's VecNormalize: the first column is missing now and then, and never again has a value."""
 
     class Flaky(RandomWalk):
@@ -268,14 +263,11 @@ def test_statistics_that_nan_has_poisoned_are_an_error() -> None:
         if not fails:
             model.learn(6_000)
             continue
-        with pytest.raises(ValueError, match=r"Feature 0 has been NaN .*VecNormalizeObserved"):
+        # Warnings are errors here; to a user it is one, as a sensor may be meant to be silent for long.
+        with pytest.raises(UserWarning, match=r"Feature 0 has been NaN .*VecNormalizeObserved"):
             model.learn(6_000)
+        assert model.num_timesteps < 1_100
         assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
-    watch, missing = FailureWatch(), th.full((LONGEST_FAILURE // 2, D), th.nan)
-    watch.check(missing)
-    with pytest.raises(ValueError, match="Feature 0 has been NaN"):
-        watch.check(missing)
-    watch.check(missing)  # it does not outlast its cause
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ ROOMS = (
     "evaluation",  # tables and pictures
     "__init__",  # the public names
     "policies",  # where SB3 meets the memory
-    "torch_layers",
+    "saved_policy",
     "action_mask",
     "arguments",
     "presets",

@@ -1,13 +1,18 @@
 """NeuralCDE: observation history in, features for actor and critic out."""
 
+import weakref
+from functools import partial
+from typing import Any
+
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
-from sb3_ncde.cde.path import ControlPath, backward_slope, between_observations, control_path, since_observed
+from sb3_ncde.cde.path import ControlPath, control_path, newest_changes
 from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import SOLVERS
 from sb3_ncde.cde.step_cache import StepCache
@@ -15,10 +20,10 @@ from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.observation_history import ObservationHistory, State
 from sb3_ncde.history.windows import Sequences
 
+MAX_PENDING = 64
+"""Backward passes before one optimizer's step whose changes are kept for the scale of increments."""
 MAX_CARRIED = 8
 """Open windows of an environment up to which their solutions are carried from step to step."""
-MAX_OBSERVED = 256
-"""Steps of a rollout whose changes are gathered before the scale of increments takes them in."""
 
 
 class NeuralCDE(nn.Module):
@@ -30,6 +35,12 @@ class NeuralCDE(nn.Module):
     It stands where RecurrentPPO expects an LSTM, and so has the attributes that RecurrentPPO reads:
     ``num_layers`` = 1 and ``hidden_size``, the width of the *packed history*, not of z. ``input_size`` = D + 1 is that
     of an observation and its time, ``output_size`` that of what the heads see.
+
+    **The scale of increments** is set by what is learned from, and by nothing else: the rows of a loss that has been
+    backpropagated and that an optimizer has made a step on, be they of a rollout, of demonstrations or of a replay
+    buffer. It is put to use at once, unless a rollout was acted with the present one: then it waits for
+    :meth:`await_rollout`, which the policy calls where RecurrentPPO begins the next rollout. Acting, evaluating,
+    gradients alone and switching modes do not change it.
 
     The letters of all shapes in this package: N sequences (environments at rollout, sequences in a minibatch),
     T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
@@ -78,7 +89,8 @@ class NeuralCDE(nn.Module):
         if arguments.skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._cache: StepCache | None = None
-        self._observed: list[tuple[th.Tensor, th.Tensor]] = []
+        self._awaits_rollout = self._in_rollout = False
+        self._pending: list[th.Tensor] = []
 
     @property
     def _carries(self) -> bool:
@@ -87,37 +99,47 @@ class NeuralCDE(nn.Module):
         return by_intervals and self.history.rule.n_open <= MAX_CARRIED
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
-        """Encode the history of every step, all windows in one solve.
+        """Encode the history of every step.
 
         :param observations: features and time of N sequences of T steps, (N * T, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
         :param episode_starts: 1 where an observation is the first of its episode, (N * T,)
         :return: features for the heads, (N * T, output_size), and the histories after the last step
         """
+        acting = not th.is_grad_enabled() and len(observations) == state[0].shape[1]
+        return (self.step if acting else self.unroll)(observations, state, episode_starts)
+
+    def unroll(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
+        """Encode N sequences of T steps as :meth:`forward` does, all their windows in one solve."""
         appended, after = self.append(observations, state, episode_starts)
         return self._encode(appended), after
 
-    def step(
-        self, observations: th.Tensor, state: State, episode_starts: th.Tensor, rollout: bool = False
-    ) -> tuple[th.Tensor, State]:
-        """Encode one step of N environments as :meth:`forward` does, without gradients.
+    def await_rollout(self) -> None:
+        """Put the scale of what has been learned from to use, as the next step may begin a rollout."""
+        if self.arguments.scale_increments:
+            self.increment_scale.renew()
+        self._awaits_rollout, self._in_rollout = True, False
+
+    def note_rollout(self) -> None:
+        """Note a step of a rollout: from here to the last update on it the scale stays as it is."""
+        self._in_rollout = self._awaits_rollout
+
+    def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
+        """Encode one step of N environments as :meth:`unroll` does, without gradients.
 
         The solutions of the L open windows are carried along from the last call, so that a step is one interval of
         each. They are used only for exactly the histories and the weights that they were computed for, and are solved
         anew from the history otherwise: the history remains the state, and nothing goes stale. Where windows are many
         (a small hop) carrying them saves nothing, and where an interval is not solved by itself (a cubic path, an
-        adaptive solver) it cannot be done: then the step is solved as by :meth:`forward`.
+        adaptive solver) it cannot be done: then the step is solved as by :meth:`unroll`.
 
         :param observations: features and time of N environments, (N, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
         :param episode_starts: 1 where an observation is the first of its episode, (N,)
-        :param rollout: whether the step is part of a rollout to learn from, and so of the scale of increments
         :return: features for the heads, (N, output_size), and the histories after this step
         """
         with th.no_grad():
             appended, after = self.append(observations, state, episode_starts)
-            if rollout and self.arguments.scale_increments:
-                self._observe(appended.line)
             if not self._carries:
                 return self._encode(appended), after
             weights = (*self.parameters(), self.increment_scale.scale)
@@ -156,10 +178,56 @@ class NeuralCDE(nn.Module):
         z = self._solve(self.begin(windows.features[0]), path)
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
         newest = appended.line[:, self.history.rule.history_length :].flatten(0, 1)  # (N * T, D + 1)
-        return self._read_out(newest, z[step], path.values[step])
+        seen = self._read_out(newest, z[step], path.values[step])
+        if seen.requires_grad:
+            counts = self._held_and_counts(windows.features)[1]
+            seen.register_hook(partial(self._learn_from, path, counts, *step))  # type: ignore[no-untyped-call]
+        return seen
+
+    def _learn_from(
+        self, path: ControlPath, counts: th.Tensor | None, knot: th.Tensor, window: th.Tensor, gradient: th.Tensor
+    ) -> None:
+        """Take the changes of rows that a loss is made of into the scale of increments, and refuse a loss of NaN.
+
+        Called in the backward pass, before the optimizer's step. Rows without a gradient are padding.
+
+        :param path: through the windows that were solved
+        :param counts: of the observations of each feature, (H, B, D), or None
+        :param knot: of each row, (rows,)
+        :param window: of each row, (rows,)
+        :param gradient: of what the heads see, (rows, output_size)
+        :raises ValueError: for a gradient that is not finite
+        """
+        size = gradient.abs().sum(dim=1)
+        if not bool(size.sum().isfinite()):
+            refuse_gradient(len(gradient))
+        if self.arguments.scale_increments:
+            row = ((size > 0) & (knot > 0)).nonzero().squeeze(1)
+            changes = newest_changes(path, self.control_dim, counts, knot[row], window[row], self.arguments.rates)
+            self._pending = [*self._pending[-MAX_PENDING:], changes.detach()]
+            _LEARNING.add(self)
+
+    def settle(self, optimizer: th.optim.Optimizer) -> None:
+        """Take the changes of the backward passes before an optimizer's step into the scale.
+
+        :param optimizer: that has made a step, perhaps on other weights than these
+        """
+        stepped = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        if not any(id(weight) in stepped and weight.requires_grad for weight in self.parameters()):
+            return
+        _LEARNING.discard(self)
+        self.increment_scale.observe(th.cat(self._pending))
+        self._pending = []
+        if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
+            self.increment_scale.renew()
 
     def append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
         """Append observations, as :meth:`forward` takes them, to the histories."""
+        if th._C._get_tracing_state() is not None:
+            raise RuntimeError(
+                "NCDEPolicy cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
+                "outside of PyTorch, so that a trace would keep the windows of its example for ever."
+            )
         n_seq = state[0].shape[1]
         # The state decides the precision, as the observations are float32 whatever the policy is.
         sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)
@@ -193,40 +261,6 @@ class NeuralCDE(nn.Module):
         held, counts = self._held_and_counts(features)
         return control_path(self._control(held), elapsed, scale, self.arguments.rates, time_scale, first_rate, counts)
 
-    def train(self, mode: bool = True) -> "NeuralCDE":
-        """Choose between learning and acting; before an update, take in the changes of the rollout."""
-        if mode:
-            self._take_in_changes()
-        return super().train(mode)
-
-    def _observe(self, line: th.Tensor) -> None:
-        """Note the newest change in the histories of a step of a rollout, (N, H + 1, D + 1), and how long it took."""
-        self.increment_scale.renew()
-        taken = line[:, -1:, -1]
-        # As for the path: the rates of a projection are those of what is held.
-        if self.history.missing_values and self.control is None:
-            points = line.transpose(0, 1)  # (H + 1, N, D + 1)
-            step, counts = points[1:, :, -1:], self._held_and_counts(points[..., :-1])[1]
-            assert counts is not None
-            taken = between_observations(counts, step, since_observed(counts, step))[-1]
-        self._observed.append((line[:, -2:, :-1].clone(), taken.clone()))  # (N, 2, D) and (N, 1), or of each feature
-        if len(self._observed) == MAX_OBSERVED:
-            self._take_in_changes()
-
-    def _take_in_changes(self) -> None:
-        """Hand the noted changes, and with rates their rates, to the scale of increments."""
-        if not self._observed:
-            return
-        features, taken = map(th.cat, zip(*self._observed, strict=True))
-        self._observed.clear()
-        timed = (taken > 0).any(dim=1)  # not so at the first observation of an episode
-        taken = taken[timed]
-        with th.no_grad():
-            change = self._control(self._held_and_counts(features[timed])[0]).diff(dim=1).squeeze(1)
-            change = change.masked_fill(taken == 0, th.nan)  # not observed, so no change
-            slope = backward_slope(change, taken)
-            self.increment_scale.observe(th.cat((change, slope), dim=1) if self.arguments.rates else change)
-
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the observations of a path, (H, B, Z), from z at the first, (B, Z)."""
         curve = self.curve(path)
@@ -256,3 +290,31 @@ class NeuralCDE(nn.Module):
         elapsed = newest[:, -1:] * self.time_scale
         held, _ = self._held_and_counts(newest[:, :-1])
         return th.cat((z, held, elapsed, values[:, self.control_dim :]), dim=1)
+
+
+_LEARNING: "weakref.WeakSet[NeuralCDE]" = weakref.WeakSet()
+"""Encoders with changes that wait for an optimizer's step."""
+
+
+def _after_step(optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Tell encoders of a step of any optimizer: users have their own for demonstrations."""
+    for encoder in tuple(_LEARNING):
+        encoder.settle(optimizer)
+
+
+register_optimizer_step_post_hook(_after_step)
+
+
+def refuse_gradient(n_rows: int) -> None:
+    """Raise ValueError for a loss whose gradient is not finite, before the optimizer makes all weights NaN of it."""
+    if n_rows == 1:
+        raise ValueError(
+            "The loss of a minibatch of one row is not finite: RecurrentPPO divides advantages by their standard "
+            "deviation, which one row does not have. n_steps * n_envs, divided by batch_size, leaves a remainder of 1: "
+            "choose a batch_size that divides n_steps * n_envs. This minibatch has changed no weight."
+        )
+    raise ValueError(
+        f"The loss of a minibatch of {n_rows} rows is not finite (NaN or infinite gradients). Look for NaN in rewards "
+        "or in what else the loss is made of; if training had diverged before, use a lower learning_rate or "
+        "max_grad_norm. This minibatch has changed no weight."
+    )

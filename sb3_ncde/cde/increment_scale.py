@@ -1,24 +1,32 @@
 """Scale of the path's increments: what counts as a usual change of a channel in one step."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch as th
 from torch import nn
 
-MAX_SCALE = 100.0
-OUTLIER = 10.0
-"""A change of more than this many times the usual one counts as so many, so that a glitch does not set the scale."""
-LARGEST = 1e12
-"""Mean square above which changes do not count as usual, the first ones included."""
+AT_REST = 1e-4
+"""Root mean square up to which a channel is at rest: VecNormalize's statistics make as much of a constant."""
+MEMORY = 1e6
+"""Rows over which the mean is taken at the most, so that a channel that begins to move late finds its scale."""
+LARGEST = 1e36
+"""Mean square above which float32 would overflow soon."""
 
 
 class IncrementScale(nn.Module):
-    """Scales the changes of the controls, and their rates, by their root mean square in rollouts.
+    """Scales the changes of the controls, and their rates, by their root mean square in what is learned from.
 
     Observations that VecNormalize brings to a variance of 1 still change by some hundredths from step to step, and so
     would z, as the field is bounded; the velocity of CartPole's cart would be 30 times fainter than its position.
     Scaled, changes and rates are of order 1 in all channels, as an observed velocity is under VecNormalize.
 
-    A rollout and the updates on it must see the same scale, or PPO's ratio would not begin at 1: the scale in use
-    changes at the first step of a rollout that follows an update (:meth:`renew`), and never in between.
+    The scale is ``1 / rms``. Where a channel hardly moves, this would blow up rounding errors, and the channel's first
+    real change with them: below an rms of 0.01 the scale falls again, as ``rms / AT_REST``, from 100 to 1.
+
+    What is observed and what is in use are apart, as PPO's ratio begins at 1 only if a rollout and the updates on it
+    have the same scale: :meth:`observe` gathers, :meth:`renew` puts to use. Who may call which, and when, is told by
+    :class:`sb3_ncde.cde.encoder.NeuralCDE`.
 
     :param size: V, the number of scaled channels
     """
@@ -26,46 +34,34 @@ class IncrementScale(nn.Module):
     scale: th.Tensor
     mean_square: th.Tensor
     count: th.Tensor
-    updated: th.Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("scale", th.ones(size))
         self.register_buffer("mean_square", th.zeros(size))
-        self.register_buffer("count", th.zeros(()))
-        self.register_buffer("updated", th.zeros((), dtype=th.bool))
-
-    def train(self, mode: bool = True) -> "IncrementScale":
-        """Note that an update has begun, if it is one."""
-        if mode:
-            self.updated.fill_(True)
-        return super().train(mode)
+        self.register_buffer("count", th.zeros(size))
 
     def renew(self) -> None:
-        """Put the scale of all changes so far to use, if an update has ended since the last time."""
-        if self.updated and self.count > 0:
-            self.scale.copy_(self.mean_square.rsqrt().clamp(max=MAX_SCALE))
-            self.updated.fill_(False)
+        """Put the scale of all that has been observed to use; of a channel that never was, it remains 1."""
+        rms = self.mean_square.clamp(min=0.0).sqrt()  # who evolves a policy adds noise to all of its numbers
+        # A new tensor, not a new value: gradients of an update that goes on may still need the old one.
+        self.scale = th.minimum(rms.reciprocal(), (rms / AT_REST).clamp(min=1.0))
 
+    @th.no_grad()
     def observe(self, changes: th.Tensor) -> None:
-        """Take in changes and rates of rollouts, (rows, V).
+        """Take in changes and rates that took time, unscaled, (rows, V); NaN where a value was not observed."""
+        observed = ~changes.isnan()
+        rows = observed.sum(dim=0)
+        squares = changes.double().square().masked_fill(~observed, 0.0).sum(dim=0)
+        mean = (squares / rows.clamp(min=1)).clamp(max=LARGEST).to(self.mean_square.dtype)
+        self.count = (self.count + rows).clamp(max=MEMORY)
+        self.mean_square = self.mean_square + (mean - self.mean_square) * (rows / self.count.clamp(min=1.0))
 
-        :param changes: those that took time, unscaled; NaN where a value was not observed
-        """
-        if len(changes) == 0:
-            return
-        squares = changes.square()
-        usual = th.where(self.mean_square > 0, self.mean_square, _usual(squares))
-        self.count += len(changes)
-        bounded = th.minimum(squares, OUTLIER**2 * usual)  # NaN remains NaN
-        mean = bounded.mean(dim=0)
-        if bool(mean.isnan().any()):
-            mean = th.where(bounded.isnan().all(dim=0), self.mean_square, bounded.nanmean(dim=0))
-        self.mean_square += (mean - self.mean_square) * (len(changes) / self.count)
-
-
-def _usual(squares: th.Tensor) -> th.Tensor:
-    """Return the mean of squares without zeros and without the largest twentieth, (rows, V) -> (V,)."""
-    moved = squares.masked_fill(squares == 0, th.nan)
-    kept = moved.masked_fill(moved > moved.nanquantile(0.95, dim=0), th.nan)
-    return kept.nanmean(dim=0).nan_to_num().clamp(max=LARGEST)
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Take the buffers of version 0.1.0 as well: one count for all channels, and whether an update had ended."""
+        assert isinstance(state_dict, dict)
+        state_dict.pop(f"{prefix}updated", None)
+        count = state_dict.get(f"{prefix}count")
+        if count is not None and count.dim() == 0:
+            state_dict[f"{prefix}count"] = count.expand_as(self.count)
+        super()._load_from_state_dict(state_dict, prefix, *args)

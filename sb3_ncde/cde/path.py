@@ -123,3 +123,26 @@ def held(first: th.Tensor, values: th.Tensor, step: th.Tensor) -> th.Tensor:
     knots = th.arange(1, len(at_knots), device=step.device).view(-1, 1, 1)
     newest = th.where(timed, knots, 0).cummax(dim=0).values  # (H-1, B, 1)
     return th.cat((first, at_knots.gather(0, newest.expand_as(values))))
+
+
+def newest_changes(
+    path: ControlPath, size: int, counts: th.Tensor | None, knot: th.Tensor, window: th.Tensor, rates: bool
+) -> th.Tensor:
+    """Return the unscaled changes, and with ``rates`` their rates, over the interval before each of some knots.
+
+    :param path: through B windows, with K = ``size`` controls
+    :param size: K
+    :param counts: how often each feature had been observed, (H, B, D), where values may be missing
+    :param knot: at the end of each interval, at least 1, (rows,)
+    :param window: that it is in, (rows,)
+    :param rates: whether the rates are channels of the path
+    :return: (rows, V), NaN where an interval took no time, or a feature was not observed at its end and once before
+    """
+    now, before = (knot, window), (knot - 1, window)
+    change = path.values[now][:, :size] - path.values[before][:, :size]
+    taken = path.steps[before]  # (rows, 1)
+    if counts is not None and counts.shape[-1] == size:  # else of a projection, as in control_path
+        again = (counts[now] > counts[before]) & (counts[before] > 0)
+        taken = th.where(again, taken + path.values[before][:, -size:], 0.0)
+    change = change.masked_fill(taken == 0, th.nan)
+    return th.cat((change, backward_slope(change, taken)), dim=1) if rates else change

@@ -1,6 +1,6 @@
 """Sensors that have no value at times: they fail, or each has its own rate.
 
-All randomness is drawn from the environment's own ``np_random``, so that ``reset(seed=...)`` repeats it.
+``reset(seed=...)`` repeats it, see :mod:`sb3_ncde.envs.randomness`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from sb3_ncde.envs.randomness import SeededWrapper
 from sb3_ncde.envs.sampling import refuse_time_column
 from sb3_ncde.envs.spaces import BoxWithMissing, join, vector_space, with_more
 
 FILLS = ("nan", "hold")
 
 
-class MissingValues(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs, ABC):
+class MissingValues(SeededWrapper, gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs, ABC):
     """Lets sensors, groups of the columns of an observation, have no value at times.
 
     :param env: an environment with a Box observation of one dimension, or a Dict with one under ``key``
@@ -134,7 +135,7 @@ class SensorDropout(MissingValues):
 
     def observed(self) -> npt.NDArray[np.bool_]:
         """Return which sensors have a value now: a Markov chain for each."""
-        draw = self.np_random.random(len(self.groups))
+        draw = self.rng.random(len(self.groups))
         if self.n_observed == 0:
             self.failed = draw < self.probability
         else:

@@ -1,6 +1,6 @@
 """Irregular sampling: observations, and actions, after a random number of the environment's own steps.
 
-All randomness is drawn from the environment's own ``np_random``, so that ``reset(seed=...)`` repeats it.
+``reset(seed=...)`` repeats it, see :mod:`sb3_ncde.envs.randomness`.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from sb3_ncde.envs.randomness import SeededWrapper
 from sb3_ncde.envs.spaces import join, with_more
 
 DISTRIBUTIONS = ("uniform", "exponential")
 
 
-class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+class IrregularSampling(SeededWrapper, gym.utils.RecordConstructorArgs):
     """Observes, and lets the agent act, after a random number of the environment's own steps.
 
     An action is held for k steps: the physics is the environment's, step by step, rewards add up, and an episode ends
@@ -73,7 +74,7 @@ class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        observation, info = super().reset(seed=seed, options=options)
         self.held = self._draw()
         return self._observe(observation, 0), info
 
@@ -90,10 +91,10 @@ class IrregularSampling(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
 
     def _draw(self) -> int:
         if self.values is not None:
-            return int(self.np_random.choice(self.values))
+            return int(self.rng.choice(self.values))
         if self.distribution == "uniform":
-            return int(self.np_random.integers(self.low, self.high, endpoint=True))
-        waited = self.np_random.exponential((self.low + self.high) / 2)
+            return int(self.rng.integers(self.low, self.high, endpoint=True))
+        waited = self.rng.exponential((self.low + self.high) / 2)
         return int(np.clip(np.ceil(waited), self.low, self.high))
 
     def _observe(self, observation: Any, steps: int) -> Any:

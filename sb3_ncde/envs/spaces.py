@@ -1,5 +1,6 @@
 """Spaces: of observations that sensors add to, or leave values out of, and the choices of an action."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,11 @@ def join(observation: Any, added: dict[str, Floats], as_dict: bool) -> Any:
     return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}
 
 
-def without_key(space: spaces.Space[Any], key: str | None) -> spaces.Space[Any]:
-    """Return a Dict space without a key."""
-    if key is None or not isinstance(space, spaces.Dict):
+def without_keys(space: spaces.Space[Any], keys: Sequence[str]) -> spaces.Space[Any]:
+    """Return a Dict space without some keys, and any other as it is."""
+    if not keys or not isinstance(space, spaces.Dict):
         return space
-    return spaces.Dict({name: subspace for name, subspace in space.spaces.items() if name != key})
+    return spaces.Dict({name: subspace for name, subspace in space.spaces.items() if name not in keys})
 
 
 def choices(action_space: spaces.Space[Any]) -> list[int]:

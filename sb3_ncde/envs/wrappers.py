@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from sb3_ncde.envs.randomness import SeededWrapper
 from sb3_ncde.envs.sampling import refuse_time_column
 from sb3_ncde.envs.spaces import Floats, choices, vector_space
 
@@ -34,7 +35,7 @@ class SelectColumns(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConst
         return observation[self.columns]
 
 
-class NoisyObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
+class NoisyObservation(SeededWrapper, gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Adds normal noise to an observation.
 
     :param env: an environment with a Box observation of one dimension
@@ -58,7 +59,7 @@ class NoisyObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCo
 
     def observation(self, observation: Any) -> Floats:
         """Return the observation with noise."""
-        noise = self.np_random.normal(size=self.std.shape) * self.std
+        noise = self.rng.normal(size=self.std.shape) * self.std
         return np.asarray(observation + noise, np.float32)
 
 

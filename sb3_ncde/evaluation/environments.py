@@ -11,21 +11,27 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from sb3_ncde.envs.normalization import normalized_space
+
 
 def normalized_as_trained(
     model: BaseAlgorithm, makers: Sequence[Callable[[], gym.Env[Any, Any]]], vec_normalize: VecNormalize | None
 ) -> VecEnv:
-    """Return environments with the normalisation of the training, which no longer learns."""
-    env = DummyVecEnv([partial(_monitored, make) for make in makers])
-    wrapped = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
-    check_for_correct_spaces(wrapped, model.observation_space, model.action_space)
+    """Return environments with the normalisation of the training, which no longer learns.
+
+    :raises ValueError: if the observations, normalised, or the actions are not those that the model was made for
+    """
+    env: VecEnv = DummyVecEnv([partial(_monitored, make) for make in makers])
     normalize = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
-    if normalize is None:
-        return wrapped
-    normalize = copy.deepcopy(normalize)  # as it is saved: without its environments
-    normalize.set_venv(env)
-    normalize.training = normalize.norm_reward = False
-    return model._wrap_env(normalize, monitor_wrapper=False)
+    if normalize is not None:
+        normalize = copy.deepcopy(normalize)  # as it is saved: without its environments
+        normalize.observation_space = normalized_space(env.observation_space, normalize)  # not that of the training
+        normalize.set_venv(env)
+        normalize.training = normalize.norm_reward = False
+        env = normalize
+    env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
+    check_for_correct_spaces(env, model.observation_space, model.action_space)
+    return env
 
 
 def _monitored(make_env: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:

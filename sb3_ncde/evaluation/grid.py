@@ -22,8 +22,8 @@ from sb3_ncde.evaluation.environments import normalized_as_trained
 
 def evaluate_grid(
     model: BaseAlgorithm,
-    make_env: Callable[[int, float], gym.Env[Any, Any]],
-    periods: Sequence[int] = (1,),
+    make_env: Callable[[Any, float], gym.Env[Any, Any]],
+    periods: Sequence[float] = (1,),
     drop_rates: Sequence[float] = (0.0,),
     *,
     n_episodes: int = 100,
@@ -40,9 +40,10 @@ def evaluate_grid(
     and Tibshirani 1993): it says how well this agent's mean is known, not how much agents differ from each other.
 
     :param model: of any algorithm and policy
-    :param make_env: makes an environment from a period, in steps of physics, and a drop rate
+    :param make_env: makes an environment from a period and a drop rate. What a period counts is up to it: steps of
+        physics from one observation to the next, seconds, or another setting of the environment
     :param periods: to evaluate
-    :param drop_rates: to evaluate
+    :param drop_rates: to evaluate; for ``make_env``, as a share of the values that are missing
     :param n_episodes: of each pair
     :param n_envs: environments that a pair is evaluated in side by side
     :param seed: of the first environment
@@ -104,7 +105,9 @@ def over_agents(tables: pd.DataFrame, confidence: float = 0.95, seed: int = 0) -
 def plot_grid(table: pd.DataFrame, axes: Axes | None = None, label: str = "") -> Axes:
     """Draw the means of :func:`evaluate_grid` or :func:`over_agents`, with their intervals as bands.
 
-    Along the axis are the periods, with a line for each drop rate; or the drop rates, where there is one period.
+    Along the axis are the periods, with a line for each drop rate; or the drop rates, where there is one period. The
+    axis is labelled "period", a number that ``make_env`` of :func:`evaluate_grid` gave its meaning: name it by
+    ``axes.set_xlabel("seconds between observations")``.
 
     :param table: of one of these
     :param axes: to draw on; None: new ones
@@ -113,7 +116,7 @@ def plot_grid(table: pd.DataFrame, axes: Axes | None = None, label: str = "") ->
     if axes is None:
         axes = Figure(figsize=(7, 4.5), layout="constrained").subplots()
     along, lines = ("period", "drop_rate") if table["period"].nunique() > 1 else ("drop_rate", "period")
-    names = {"period": "steps of physics between observations", "drop_rate": "share of values that are missing"}
+    names = {"period": "period", "drop_rate": "share of values that are missing"}
     for value, group in table.groupby(lines):
         what = f"{lines.replace('_', ' ')} {value:g}" if table[lines].nunique() > 1 else ""
         group = group.sort_values(along)

@@ -7,7 +7,9 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -31,8 +33,10 @@ def plot_latents(
 ) -> Figure:
     """Draw one episode: its observations, z between them, and beneath the values and actions.
 
-    Observations are marks, each at its own time; a value that is missing has none. z is drawn along the path between
-    them, solved by the encoder's own steps; at a hop another window takes over, and z jumps.
+    Observations are marks, each at its own time; a value that is missing has none. Feature i is the i-th of what the
+    features extractor returns: of a vector, its i-th column, the time left out. z is drawn along the path between
+    observations, a line for each unit, solved by the encoder's own steps; at a hop another window takes over, and z
+    jumps.
 
     :param model: with an NCDEPolicy
     :param env: an environment; or a vectorised one of a single environment, normalised as the model expects it, which
@@ -53,6 +57,7 @@ def plot_latents(
     if not isinstance(env, VecEnv):
         single = env
         env = normalized_as_trained(model, [lambda: single], vec_normalize)
+    env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     if env.num_envs != 1:
         raise ValueError(f"An episode of one environment is drawn, but there are {env.num_envs}.")
@@ -65,7 +70,9 @@ def plot_latents(
 
     figure = Figure(figsize=(10, 9), layout="constrained")
     panels = figure.subplots(4, sharex=True, height_ratios=(2, 3, 1.2, 1.2))
-    panels[0].plot(times, rows[:, : min(SHOWN, rows.shape[1] - 1)].numpy(), "o", markersize=3)
+    for feature in range(min(SHOWN, rows.shape[1] - 1)):
+        color = mpl.colormaps["tab20"](feature % 10 * 2 + feature // 10)  # its ten dark colors, then the light ones
+        panels[0].plot(times, rows[:, feature].numpy(), "o", color=color, markersize=3, label=f"feature {feature}")
     panels[0].set_ylabel("observation\n(as the agent sees it)")
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.95, encoder.arguments.latent_size))
     for unit, color in enumerate(colors):
@@ -74,12 +81,25 @@ def plot_latents(
     panels[1].set_ylabel("latent state z")
     panels[2].plot(times, values, ".-", color="tab:blue", linewidth=0.8, markersize=3)
     panels[2].set_ylabel("value")
-    panels[3].step(times, actions, ".-", where="post", linewidth=0.8, markersize=3)
+    for part, action in enumerate(np.transpose(actions)):
+        panels[3].step(times, action, ".-", where="post", linewidth=0.8, markersize=3, label=f"action {part}")
     panels[3].set(ylabel="action", xlabel="time")
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
+    _add_legends(panels[0], panels[1], panels[3], colors[0])
     return figure
+
+
+def _add_legends(features: Axes, latent: Axes, actions: Axes, color: Any) -> None:
+    """Say beside the panels what is drawn; the units of z, of which there are many, share one entry."""
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "fontsize": "small", "frameon": False}
+    features.legend(ncols=-(-len(features.lines) // 7), **beside)
+    line = Line2D([], [], color=color, linewidth=0.9, label="between observations")
+    mark = Line2D([], [], color=color, marker=".", linestyle="None", label="at an observation")
+    latent.legend(handles=[line, mark], title="a color for each unit", title_fontsize="small", **beside)
+    if len(actions.lines) > 1:
+        actions.legend(ncols=-(-len(actions.lines) // 5), **beside)
 
 
 def _play(policy: NCDEPolicy, env: VecEnv, deterministic: bool) -> tuple[th.Tensor, npt.NDArray[Any], npt.NDArray[Any]]:

@@ -47,7 +47,7 @@ class HistoryArguments:
         """``hop_length``, or half of ``history_length`` where it is None."""
         return max(1, self.history_length // 2) if self.hop_length is None else self.hop_length
 
-    def make_history(self, features_dim: int) -> ObservationHistory:
+    def make_history(self, features_dim: int, least_size: int = 0) -> ObservationHistory:
         """Return the layout of the state for observations of D = ``features_dim`` features."""
         observed = self.time_key is not None
         return ObservationHistory(
@@ -57,4 +57,5 @@ class HistoryArguments:
             unit=self.dt if observed else 1.0,
             timestamps=observed and self.time_kind == "timestamp",
             missing_values=self.missing_values,
+            least_size=least_size,
         )

@@ -1,63 +1,117 @@
-"""What only shows over many observations: time that hardly passes, sensors that never have a value."""
+"""What only shows over many observations, and may be meant: each is warned of once, and training goes on."""
+
+import warnings
 
 import torch as th
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_ncde.history.validation import NORMALIZED_TIME
 
-LONGEST_FAILURE = 5_000
-"""Observations in a row, of all environments together, after which a sensor without a value is an error."""
-SLOWEST = 0.01
-"""Mean of the nominal steps between observations below which time is an error."""
-CLOCK_ROWS = 128
-"""Observations over which this mean is taken; not more than a usual rollout, so that no update has been made."""
+LEAST_STEPS = 100
+"""Observations of each environment before anything is judged: several decisions may be made at one instant."""
+LEAST_ROWS = 256
+"""Observations of all environments together before anything is judged."""
+FAR_FROM_DT = 10.0
+"""Ratio of ``dt`` and the mean elapsed time from which on one of them is a mistake: rates are bounded at dt / 10."""
+
+LONGEST_RISE = 20
+"""Observations in a row, in every environment, after which an elapsed time that always rises looks like a timestamp."""
 
 
 class ClockWatch:
-    """Looks for time that hardly passes.
+    """Compares ``dt`` with the time that passes from one observation to the next.
 
-    Normalised, a constant elapsed time is about 0, and a timestamp moves by hundredths.
+    A ``dt`` left at its default shows so, and a time that has been normalised, which is about 0 on average. So does a
+    timestamp that is taken for an elapsed time: it rises at every observation of an episode.
+
+    :param dt: the nominal time between two observations
+    :param timestamps: whether times are timestamps
     """
 
-    def __init__(self) -> None:
-        self._rows = 0
+    def __init__(self, dt: float, timestamps: bool) -> None:
+        self._dt = dt
+        self._timestamps = timestamps
+        self._last: th.Tensor | float = 0.0
+        self._rising: th.Tensor | float = 0.0
+        self._calls = 0
         self._steps: th.Tensor | float = 0.0
         self._elapsed: th.Tensor | float = 0.0
+        self._judged = False
 
     def check(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> None:
-        """Take in the nominal steps since the observation before, (N,), and raise ValueError if they are near 0."""
-        self._rows += len(elapsed)
+        """Take in a step of N environments: nominal steps since the observation before, (N,); warn once."""
+        if self._judged:
+            return
+        self._calls += 1
         self._steps = self._steps + (episode_starts.flatten() == 0).sum()
         self._elapsed = self._elapsed + elapsed.sum()
-        if self._rows < CLOCK_ROWS:
-            return
-        steps, total = float(self._steps), float(self._elapsed)
-        self._rows, self._steps, self._elapsed = 0, 0.0, 0.0
-        if total < SLOWEST * steps:
-            raise ValueError(
-                f"From one observation to the next, {total / steps:.2g} x dt passed on average (of {steps:.0f}); dt "
-                f"should be what usually passes. {NORMALIZED_TIME}"
+        if not self._timestamps and self._counts_up(elapsed, episode_starts.flatten()):
+            self._judged = True
+            warnings.warn(
+                f"The elapsed time rises from each observation to the next, {LONGEST_RISE} in a row in every "
+                "environment: if it counts up within the episode, set time_kind='timestamp' in policy_kwargs.",
+                stacklevel=4,
             )
+            return
+        if self._calls < LEAST_STEPS or self._calls * len(elapsed) < LEAST_ROWS or not float(self._steps):
+            return
+        self._judged = True
+        mean = float(self._elapsed) / float(self._steps)
+        if 1 / FAR_FROM_DT <= mean <= FAR_FROM_DT:
+            return
+        observed = float(f"{mean * self._dt:.2g}")
+        # Normalised, a constant time is 0 but for rounding errors.
+        advice = f"set dt={observed:g} in policy_kwargs. " if mean > 1e-4 else ""
+        warnings.warn(
+            f"From one observation to the next {observed:g} passes on average (of {float(self._steps):.0f}), but "
+            f"dt={self._dt:g}, which should be about as much: {advice or 'hardly any time passes. '}{NORMALIZED_TIME}",
+            stacklevel=4,
+        )
+
+    def _counts_up(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> bool:
+        """Return whether the time has risen at each of so many observations in a row, in every environment."""
+        self._rising = th.where((elapsed > self._last) & (episode_starts == 0), self._rising + 1, 0.0)
+        self._last = elapsed
+        return bool(self._rising.min() >= LONGEST_RISE)
 
 
 class FailureWatch:
-    """Looks for features that are missing in all environments, for ever.
+    """Looks for features that are missing in all environments for long.
 
-    The statistics of SB3's VecNormalize become NaN with the first NaN, and with them every later value of the feature:
-    to the policy this looks like a sensor that has failed in all environments at once.
+    The statistics of SB3's VecNormalize become NaN with the first NaN, and with them every later value of the feature.
+    To the policy, which cannot see its environment, this looks like a sensor that has failed everywhere at once.
     """
 
     def __init__(self) -> None:
         self._missing: th.Tensor | float = 0.0
+        self._calls: th.Tensor | float = 0.0
+        self._warned = False
 
     def check(self, features: th.Tensor) -> None:
-        """Take in the features of a step of the rollout, (N, D), and raise ValueError for one that has failed."""
+        """Take in the features of a step of the rollout, (N, D); warn once of one that is missing for long."""
+        if self._warned:
+            return
         failed = th.isnan(features).all(dim=0)
         self._missing = th.where(failed, self._missing + len(features), 0.0)
-        if bool((self._missing >= LONGEST_FAILURE).any()):
-            index = self._missing.argmax().item()
-            self._missing = 0.0  # training may go on once this is mended
-            raise ValueError(
-                f"Feature {index} has been NaN for {LONGEST_FAILURE} observations in a row, in all environments. If "
-                "they are wrapped in VecNormalize, a single NaN has made its statistics NaN: use "
-                "sb3_ncde.normalize.VecNormalizeObserved. A sensor that never has a value is best left out."
+        self._calls = th.where(failed, self._calls + 1, 0.0)
+        silent = (self._missing >= LEAST_ROWS) & (self._calls >= LEAST_STEPS)
+        if bool(silent.any()):
+            self._warned = True
+            index = int(silent.nonzero()[0])
+            warnings.warn(
+                f"Feature {index} has been NaN in {int(self._missing[index])} observations in a row, in all of "
+                f"{len(features)} environments. If the sensor is meant to be silent for so long, all is well. If the "
+                "environments are wrapped in SB3's VecNormalize, one NaN has made its statistics NaN for ever: use "
+                "sb3_ncde.normalize.VecNormalizeObserved in its place.",
+                stacklevel=4,
             )
+
+
+def recommend_cpu(device: th.device, extractor: BaseFeaturesExtractor) -> None:
+    """Warn of a GPU, unless there is a CNN to run on it: SB3's PPO does so too, RecurrentPPO does not."""
+    if device.type == "cuda" and not any(isinstance(module, th.nn.Conv2d) for module in extractor.modules()):
+        warnings.warn(
+            "You are running NCDEPolicy on the GPU without a CNN: its networks are small and solved one after the "
+            "other, which a CPU does faster. Pass device='cpu' to RecurrentPPO.",
+            stacklevel=4,
+        )

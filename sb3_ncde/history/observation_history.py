@@ -28,6 +28,7 @@ class ObservationHistory:
     :param unit: length of a nominal step, in the unit of the time that is passed in
     :param timestamps: whether times are timestamps; otherwise they are times since the observation before
     :param missing_values: whether features may be NaN
+    :param least_size: what :attr:`size` is at least; what is not needed remains zero
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ObservationHistory:
         unit: float = 1.0,
         timestamps: bool = False,
         missing_values: bool = False,
+        least_size: int = 0,
     ) -> None:
         self.rule = WindowRule(history_length, hop_length)
         self.features_dim = features_dim
@@ -45,12 +47,13 @@ class ObservationHistory:
         self.timestamps = timestamps
         self.missing_values = missing_values
         self._slot_size = features_dim * (2 if missing_values else 1) + 1
+        self.least_size = least_size
         self._packed_size = 2 + history_length * self._slot_size
 
     @property
     def size(self) -> int:
         """Size of each tensor of the pair that is the state, per environment."""
-        return (self._packed_size + 1) // 2
+        return max((self._packed_size + 1) // 2, self.least_size)
 
     def unpack(self, state: State) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Return the count (N,), the time of the newest observation (N,) and the slots (N, H, D + 1) of a state."""
@@ -70,7 +73,7 @@ class ObservationHistory:
         :return: the sequences, for :meth:`WindowRule.windows`, and the histories after the last step
         """
         count, last_time, slots = self.unpack(state)
-        seen, points = self._count(count.cpu().numpy(), episode_starts.cpu().numpy())
+        seen, points = self._count(count.detach().cpu().numpy(), episode_starts.detach().cpu().numpy())
         if self.timestamps:
             time, timestamp = time.diff(dim=1, prepend=last_time.unsqueeze(1)), time[:, -1]
         else:

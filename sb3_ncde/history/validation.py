@@ -3,6 +3,8 @@
 The checks run when the agent acts, not on minibatches, whose rows it has acted on and whose padding has no time.
 """
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_ncde.history.observation_history import ObservationHistory, State
 
-COARSEST = 0.01
-"""Spacing of float32 at a timestamp, in nominal steps, from which on it is refused."""
+COARSE, COARSEST = 0.01, 0.5
+"""Spacing of float32 at a timestamp, in nominal steps, from which on it is warned of, and refused."""
 LARGEST = 1e18
 """Above it, the square of a value (of which the scale of changes and layer norms are made) overflows float32."""
 NORMALIZED_TIME = (
@@ -23,13 +25,20 @@ NORMALIZED_TIME = (
 )
 
 
-def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Space[Any]) -> None:
-    """Raise ValueError if an observation of a Dict space has other keys than the space, or rows that do not match."""
+def check_keys(
+    observation: np.ndarray | dict[str, np.ndarray], space: spaces.Space[Any], optional: Sequence[str] = ()
+) -> None:
+    """Raise ValueError if an observation of a Dict space has other keys than the space, or rows that do not match.
+
+    :param observation: of one environment or of several
+    :param space: of the training
+    :param optional: keys that may be absent
+    """
     if not isinstance(space, spaces.Dict):
         return
     keys = set(observation) if isinstance(observation, dict) else None
-    if isinstance(observation, dict) and keys == set(space.spaces):
-        sizes = {key: np.prod(part.shape or ()) for key, part in space.spaces.items()}
+    if isinstance(observation, dict) and set(space.spaces) - set(optional) <= set(observation) <= set(space.spaces):
+        sizes = {key: np.prod(space[key].shape or ()) for key in observation}
         if len({np.size(observation[key]) / size for key, size in sizes.items() if size}) > 1:
             shapes = {key: np.shape(value) for key, value in observation.items()}
             raise ValueError(
@@ -40,20 +49,30 @@ def check_keys(observation: np.ndarray | dict[str, np.ndarray], space: spaces.Sp
         found = type(observation).__name__ if keys is None else f"one with {sorted(map(str, keys))}"
         found += " (of what reset() returns, pass the first)" if isinstance(observation, tuple) else ""
         raise ValueError(
-            f"This policy was made for a Dict observation with the keys {sorted(space.spaces)}, but got {found}. Pass "
+            f"This policy was made for a Dict observation with the keys {sorted(space.spaces)}"
+            f"{f' ({list(optional)} may be left out)' if optional else ''}, but got {found}. Pass "
             "observations as the environment of the training returns them, the time and the action mask among them."
         )
 
 
-def check_state(n_rows: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:
-    """Raise ValueError if the state is another policy's, or rows or episode starts are not one per environment."""
+def check_state(
+    n_rows: int, episode_starts: th.Tensor, history: ObservationHistory, state: State, sequences: bool
+) -> None:
+    """Raise ValueError if the state is another policy's, or rows or episode starts are not one per environment.
+
+    :param n_rows: of the observation
+    :param episode_starts: one for each row
+    :param history: layout of the state
+    :param state: of N environments
+    :param sequences: whether there may be several rows for each environment, one after the other
+    """
     n_envs, size = state[0].shape[1:]
     if size != history.size:
         raise ValueError(
             f"The state has a size of {size}, but this policy's has {history.size}: it is the state of another policy. "
             "Pass the state that predict() of this one returned, or None to begin with an empty history."
         )
-    if n_rows != n_envs:
+    if n_rows != n_envs and not (sequences and n_rows % n_envs == 0):
         raise ValueError(
             f"Observations of {n_rows} environments, but a state of {n_envs}: pass the state that predict() "
             "returned for the same environments, or None to begin with an empty history."
@@ -135,22 +154,25 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
             f"count from the episode's beginning or some time before it. {NORMALIZED_TIME}"
         )
     spacing = time.nextafter(th.full_like(time, th.inf)) - time
-    coarse = spacing > COARSEST * history.unit
+    coarse = spacing > COARSE * history.unit
     if bool(coarse.any()):
-        env = int(coarse.nonzero()[0])
-        raise ValueError(
-            f"{_where(env, episode_starts, history, state)}: around the timestamp {time[env].item():g}, float32 counts "
-            f"in steps of {spacing[env].item():g}, too coarse for dt={history.unit:g}. Let timestamps begin at 0 "
-            "with the episode, or observe elapsed time."
+        env = int(spacing.argmax())
+        problem = (
+            f"around the timestamp {time[env].item():g}, float32 counts in steps of {spacing[env].item():g}, too "
+            f"coarse for dt={history.unit:g}. Let timestamps begin at 0 with the episode, or observe elapsed time."
         )
+        if spacing[env] > COARSEST * history.unit:
+            raise ValueError(f"{_where(env, episode_starts, history, state)}: {problem}")
+        warnings.warn(f"In a long episode, {problem}", stacklevel=5)
     count, last_time, _ = history.unpack(state)
     backwards = (time < last_time) & (count > 0) & (episode_starts.flatten() == 0)
     if bool(backwards.any()):
         env = int(backwards.nonzero()[0])
         raise ValueError(
             f"{_where(env, episode_starts, history, state)}: the timestamp is {time[env].item():g} after "
-            f"{last_time[env].item():g}, but time cannot run backwards within an episode; at its beginning, pass "
-            f"episode_start. {NORMALIZED_TIME}"
+            f"{last_time[env].item():g}, but time cannot run backwards within an episode. If it is the time since the "
+            "observation before, set time_kind='elapsed'; at an episode's beginning pass episode_start (in training: "
+            f"the environment was reset without the algorithm knowing, by a callback perhaps). {NORMALIZED_TIME}"
         )
 
 

@@ -1,0 +1,252 @@
+"""The pages say what is so: their code runs as it stands, their links lead somewhere, their tables are complete."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import yaml
+
+import sb3_ncde  # noqa: F401  (registers environments)
+from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.cde.interpolation import INTERPOLATIONS
+from sb3_ncde.cde.read_out import FEATURE_NORMS
+from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, SOLVERS
+from sb3_ncde.history.time_source import TIME_KINDS
+from sb3_ncde.hyperparams import settings
+from sb3_ncde.quickstart import YARDSTICKS
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code of a language on a page, block by block."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def section(page: Path, title: str) -> str:
+    """Return what stands on a page under a title."""
+    return page.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+SNIPPETS = [
+    pytest.param(code, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, code in enumerate(blocks(page, "python"), start=1)
+]
+
+FEWER = {
+    r"\.learn\([^,)]+": ".learn(256",  # a rollout at least
+    r"n_eval_episodes=\d+": "n_eval_episodes=2",
+    r"n_episodes=\d+": "n_episodes=2",
+}
+"""What is changed of a page's code before it is run: only how long it trains and evaluates."""
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_each_snippet_runs_alone(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a namespace of its own and an empty folder, with nothing added."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gym, "registry", dict(gym.registry))  # what a page registers is forgotten
+    for pattern, replacement in FEWER.items():
+        code = re.sub(pattern, replacement, code)
+    exec(compile(code, "snippet", "exec"), {"__name__": "__main__"})
+
+
+def test_snippets_train_evaluate_and_save_what_they_say() -> None:
+    """A page without code, or with code that does not train, is not what a user looks for."""
+    with_code = {page.stem for page in PAGES if blocks(page, "python")}
+    assert with_code >= {"README", "sensors", "own-environment", "saving", "rl-zoo", "masks", "arguments", "from-lerax"}
+    for page in PAGES:
+        assert all(".learn(" in code for code in blocks(page, "python")), page
+
+
+def test_readme_is_a_front_page() -> None:
+    """Of 150 lines, with one complete example of 15 lines at most."""
+    assert 135 <= len(README.read_text().splitlines()) <= 165
+    (example,) = blocks(README, "python")
+    assert len(example.splitlines()) <= 15
+    assert 'device="cpu"' in example
+
+
+def test_own_environment_is_forty_lines() -> None:
+    (example,) = blocks(DOCS / "own-environment.md", "python")
+    assert sum(bool(line) for line in example.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file of the repository, and to a title of its page; what is on the web is not looked up."""
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text())
+    assert links
+    for path, anchor in links:
+        target = page if path == "" else page.parent / path
+        assert target.exists(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, anchor
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_every_page_leads_to_every_other(page: Path) -> None:
+    links = set(re.findall(r"\]\(([^)#]*)", page.read_text()))
+    assert links >= {"../README.md", *(other.name for other in PAGES[1:] if other != page)}
+    assert f"(docs/{page.name})" in README.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_lines_are_of_a_length(page: Path) -> None:
+    """A hundred and twenty characters at most, but for tables and what is typed in."""
+    for line in page.read_text().splitlines():
+        assert len(line) <= 120 or line.startswith(("|", "    ")), line
+
+
+def named(text: str) -> set[str]:
+    """Return the words that stand in the first cell of a table's rows as code."""
+    cells = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_tables_of_arguments_are_complete() -> None:
+    page = (DOCS / "arguments.md").read_text()
+    assert set(NCDEArguments.__dataclass_fields__) <= named(page)
+    for name in (*SOLVERS, *ADAPTIVE_SOLVERS, *INTERPOLATIONS, *FEATURE_NORMS, *TIME_KINDS):
+        assert f"`{name}`" in page
+
+
+def test_table_of_interpolations_is_complete() -> None:
+    assert set(INTERPOLATIONS) <= named(section(DOCS / "how-it-works.md", "Paths"))
+
+
+def test_defaults_in_the_tables_are_the_policy_s() -> None:
+    """Those that a table gives as one value for each name; ``null`` may stand once for several."""
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (DOCS / "arguments.md").read_text(), flags=re.MULTILINE)
+    checked = set()
+    for cell, default in rows:
+        names = [name for name in re.findall(r"`(\w+)`", cell) if name in NCDEArguments.__dataclass_fields__]
+        values = [yaml.safe_load(value) for value in default.replace("`", "").split(", ")]
+        for name, value in zip(names, values * len(names) if len(values) == 1 else values, strict=False):
+            if name not in checked and value != "H/2":
+                assert NCDEArguments.__dataclass_fields__[name].default == value, name
+            checked.add(name)
+    assert checked == set(NCDEArguments.__dataclass_fields__)
+
+
+def test_table_of_environments_is_complete_and_right() -> None:
+    table = section(DOCS / "sensors.md", "Environments")
+    ours = {env_id for env_id in gym.registry if env_id.startswith("sb3_ncde/")}
+    assert named(table) >= ours
+    for env_id in ours:
+        (row,) = re.findall(rf"^\| `{env_id}` \| (.*?) \| (.*?) \|", table, flags=re.MULTILINE)
+        space = gym.make(env_id).observation_space
+        assert row[0].startswith("Dict") == isinstance(space, gym.spaces.Dict)
+        assert (row[1] != "no") == ("SensorLoss" in env_id)
+
+
+def test_entry_of_the_own_environment_is_one() -> None:
+    page = DOCS / "own-environment.md"
+    (entry,) = blocks(page, "yaml")
+    assert len(entry.splitlines()) <= 10
+    ((name, values),) = yaml.safe_load(entry).items()
+    NCDEArguments(**values["policy_kwargs"])
+    assert values.keys() <= {*settings("default").model, *settings("default")._fields, "policy_kwargs"}
+    assert f'"{name}"' in blocks(page, "python")[0]
+
+
+SHORTER = {
+    "train": "-n 512 --eval-freq -1",
+    "enjoy": "-n 100",
+    "plot": "-w 1",
+    "record-video": "-n 20",
+    "benchmark": "--seeds 0 -n 512 --eval-steps 100",
+    "tune": "-n 512 --max-total-trials 1 --eval-episodes 1 --n-evaluations 1 -params n_timesteps:512",
+}
+"""Options that make each of the commands short; the last of an option's values counts."""
+
+
+def type_in(line: str, folder: Path) -> None:
+    """Run a page's command in a folder, as the shell of the environment that runs the tests."""
+    # Where there is a display, no window.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}
+    command = line.partition("#")[0].replace("rl_zoo3.", "")
+    name = next(word for word in command.split() if word in SHORTER)
+    typed = f"{line.partition('#')[0]} {SHORTER[name]}"
+    done = subprocess.run(typed, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, typed + done.stdout + done.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_commands_of_the_zoo_run(tmp_path: Path) -> None:
+    """As typed in from the page, in one folder; those of a server only where there is one."""
+    pytest.importorskip("rl_zoo3")
+    page = (DOCS / "rl-zoo.md").read_text()
+    lines = re.findall(r"^    ((?:sb3-ncde|python -m) .*)$", page, flags=re.MULTILINE)
+    assert {word for line in lines for word in line.split()} >= SHORTER.keys()
+    for line in lines:
+        if "postgresql://" in line:
+            if "TEST_POSTGRES" not in os.environ:
+                continue
+            line = re.sub(r"postgresql://\S+", os.environ["TEST_POSTGRES"], line)
+            line = line.replace("--study-name pendulum", f"--study-name {tmp_path.name}-{time.time()}")
+        type_in(line, tmp_path)
+    in_readme = re.findall(r"^    (sb3-ncde .*)$", README.read_text(), flags=re.MULTILINE)
+    assert in_readme
+    assert {line.partition("#")[0].split()[1] for line in in_readme} <= SHORTER.keys()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_commands_of_the_zoo_for_an_own_environment_run(tmp_path: Path) -> None:
+    """With the page's two files, and nothing else."""
+    pytest.importorskip("rl_zoo3")
+    page = DOCS / "own-environment.md"
+    (tmp_path / "tank.py").write_text(blocks(page, "python")[0])
+    (tmp_path / "tank.yml").write_text(blocks(page, "yaml")[0])
+    lines = re.findall(r"^    (.*sb3-ncde .*)$", page.read_text(), flags=re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        type_in(line, tmp_path)
+
+
+def figures(text: str) -> set[str]:
+    """Return the cells of tables that are a figure: mean and spread."""
+    return set(re.findall(r"-\d+(?:\.\d+)? \+- \d+(?:\.\d+)?", text))
+
+
+def test_figures_of_the_readme_stand_in_the_evidence() -> None:
+    evidence = (DOCS / "evidence.md").read_text()
+    table = section(README, "What you gain, and the price")
+    assert figures(table)
+    assert figures(table) <= figures(evidence)
+    numbers = set(re.findall(r"\d+,\d{3}", table))
+    assert numbers
+    assert numbers <= set(re.findall(r"\d+,\d{3}", evidence))
+    for row in (DOCS / "irregular.csv").read_text().splitlines()[1:]:
+        *_, mean, spread, worst = row.split(",")
+        assert re.search(rf"{mean} \+- {spread}(\*\*)? \({worst}\)", evidence), row
+
+
+@pytest.mark.parametrize("env_id", list(YARDSTICKS))
+def test_yardsticks_are_those_of_the_evidence(env_id: str) -> None:
+    page = section(DOCS / "evidence.md", "PPO without memory")
+    ((steps, memoryless, seeing),) = re.findall(
+        rf"^\| `{env_id}` \| (.*?) \| (\S+) .*? \| (\S+) ", page, flags=re.MULTILINE
+    )
+    assert int(steps.replace(",", "")) == settings(env_id).n_timesteps
+    assert YARDSTICKS[env_id].memoryless == f"{float(memoryless):.0f}"
+    if ":" in YARDSTICKS[env_id].most:
+        assert YARDSTICKS[env_id].most.endswith(f": {float(seeing):.0f}")
+
+
+def test_picture_of_the_readme_is_drawn_from_the_file(tmp_path: Path) -> None:
+    script = runpy.run_path(str(DOCS / "irregular_picture.py"))
+    script["main"](["--output", str(tmp_path)])
+    assert (tmp_path / "irregular.png").read_bytes().startswith(b"\x89PNG")
