@@ -91,7 +91,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self._failures = FailureWatch()
         self._clock = ClockWatch(self.arguments.dt, self.arguments.time_kind == "timestamp")
         self._calls_without_memory = 0
-        self._warned_without_memory = self._warned_of_device = self._predicting = False
+        self._warned_without_memory = self._warned_of_device = self._warned_of_range = False
+        self._predicting = False
         # The parent builds an LSTM for the actor, which is replaced below: make it the smallest.
         super().__init__(
             observation_space,
@@ -314,6 +315,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         features = self._features(obs, self.pi_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
         self._check_mask(obs, lstm_states, episode_starts)
+        if self._predicting:
+            self._watch_range(features[:, :-1])
         latent_pi, state = self._process_sequence(features, lstm_states, episode_starts, self.lstm_actor)
         return self._distribution(latent_pi, obs), state
 
@@ -426,6 +429,14 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             "action, state = model.predict(obs, state, episode_start). (If episodes are of one step, all is well.)",
             stacklevel=4,
         )
+
+    def _watch_range(self, features: th.Tensor) -> None:
+        """Warn once of values far outside of what was learned from; not of a learned extractor's features."""
+        learned = self.lstm_actor.learned_range
+        outside = learned.far_outside(features)
+        if bool(outside.any()) and not self._warned_of_range and not list(self.pi_features_extractor.parameters()):
+            self._warned_of_range = True
+            learned.warn(features, outside)
 
     def _watch(self, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Note a step of a rollout, and warn of what only shows over many; see :mod:`sb3_ncde.history.diagnostics`."""

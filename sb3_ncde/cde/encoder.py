@@ -17,8 +17,9 @@ from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import SOLVERS
 from sb3_ncde.cde.step_cache import StepCache
 from sb3_ncde.cde.vector_field import VectorField
+from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
-from sb3_ncde.history.windows import Sequences
+from sb3_ncde.history.windows import Sequences, Windows
 
 MAX_PENDING = 64
 """Backward passes before one optimizer's step whose changes are kept for the scale of increments."""
@@ -90,7 +91,8 @@ class NeuralCDE(nn.Module):
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._cache: StepCache | None = None
         self._awaits_rollout = self._in_rollout = False
-        self._pending: list[th.Tensor] = []
+        self.learned_range = LearnedRange(features_dim)
+        self._pending: list[tuple[th.Tensor, th.Tensor]] = []
 
     @property
     def _carries(self) -> bool:
@@ -115,8 +117,12 @@ class NeuralCDE(nn.Module):
         return self._encode(appended), after
 
     def await_rollout(self) -> None:
-        """Put the scale of what has been learned from to use, as the next step may begin a rollout."""
-        if self.arguments.scale_increments:
+        """Put the scale of what has been learned from to use, as the next step may begin a rollout.
+
+        That of a frozen encoder, which another agent may share, stays.
+        """
+        frozen = not any(weight.requires_grad for weight in self.parameters())
+        if self.arguments.scale_increments and not frozen:
             self.increment_scale.renew()
         self._awaits_rollout, self._in_rollout = True, False
 
@@ -180,32 +186,31 @@ class NeuralCDE(nn.Module):
         newest = appended.line[:, self.history.rule.history_length :].flatten(0, 1)  # (N * T, D + 1)
         seen = self._read_out(newest, z[step], path.values[step])
         if seen.requires_grad:
-            counts = self._held_and_counts(windows.features)[1]
-            seen.register_hook(partial(self._learn_from, path, counts, *step))  # type: ignore[no-untyped-call]
+            seen.register_hook(partial(self._learn_from, path, windows))  # type: ignore[no-untyped-call]
         return seen
 
-    def _learn_from(
-        self, path: ControlPath, counts: th.Tensor | None, knot: th.Tensor, window: th.Tensor, gradient: th.Tensor
-    ) -> None:
-        """Take the changes of rows that a loss is made of into the scale of increments, and refuse a loss of NaN.
+    def _learn_from(self, path: ControlPath, windows: Windows, gradient: th.Tensor) -> None:
+        """Note the rows that a loss is made of, their features and newest changes; refuse a loss of NaN.
 
         Called in the backward pass, before the optimizer's step. Rows without a gradient are padding.
 
         :param path: through the windows that were solved
-        :param counts: of the observations of each feature, (H, B, D), or None
-        :param knot: of each row, (rows,)
-        :param window: of each row, (rows,)
+        :param windows: these windows
         :param gradient: of what the heads see, (rows, output_size)
         :raises ValueError: for a gradient that is not finite
         """
         size = gradient.abs().sum(dim=1)
         if not bool(size.sum().isfinite()):
             refuse_gradient(len(gradient))
-        if self.arguments.scale_increments:
-            row = ((size > 0) & (knot > 0)).nonzero().squeeze(1)
-            changes = newest_changes(path, self.control_dim, counts, knot[row], window[row], self.arguments.rates)
-            self._pending = [*self._pending[-MAX_PENDING:], changes.detach()]
-            _LEARNING.add(self)
+        knot, window = windows.knot[size > 0], windows.window[size > 0]
+        held, counts = self._held_and_counts(windows.features)
+        features = held[knot, window]
+        if counts is not None:
+            features = features.masked_fill(counts[knot, window] == 0, th.nan)
+        knot, window = knot[knot > 0], window[knot > 0]
+        changes = newest_changes(path, self.control_dim, counts, knot, window, self.arguments.rates)
+        self._pending = [*self._pending[-MAX_PENDING:], (features.detach(), changes.detach())]
+        _LEARNING.add(self)
 
     def settle(self, optimizer: th.optim.Optimizer) -> None:
         """Take the changes of the backward passes before an optimizer's step into the scale.
@@ -216,8 +221,12 @@ class NeuralCDE(nn.Module):
         if not any(id(weight) in stepped and weight.requires_grad for weight in self.parameters()):
             return
         _LEARNING.discard(self)
-        self.increment_scale.observe(th.cat(self._pending))
+        features, changes = map(th.cat, zip(*self._pending, strict=True))
         self._pending = []
+        self.learned_range.learn(features)
+        if not self.arguments.scale_increments:
+            return
+        self.increment_scale.observe(changes)
         if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
             self.increment_scale.renew()
 

@@ -87,7 +87,7 @@ def confirm(
     runs = join(f"{study.study_name}, confirmed at {n_timesteps}", storage, purpose, direction="maximize")
 
     def objective(trial: optuna.Trial) -> float:
-        number, seed = _claim(runs, trial, wanted)
+        number, seed = claim(runs, trial, wanted)
         return train(next(other for other in best if other.number == number), seed)
 
     while missing := _missing(runs, wanted):
@@ -113,7 +113,7 @@ def _run_of(trial: FrozenTrial) -> Run | None:
     return None if run is None else (run[0], run[1])
 
 
-def _claim(runs: optuna.Study, trial: optuna.Trial, wanted: Sequence[Run]) -> Run:
+def claim(runs: optuna.Study, trial: optuna.Trial, wanted: Sequence[Run]) -> Run:
     """Return the run that a trial is to do: the one whose worker was killed, or the first that nobody does.
 
     :raises NotNeededError: if another worker has begun the last one, or the same, at the same moment

@@ -86,8 +86,13 @@ class NCDEExperimentManager(ExperimentManager):
     def _params_of_trial(self, trial_id: int) -> dict[str, Any]:
         """Return what was sampled in a trial.
 
-        :raises ValueError: if there is no such study or trial
+        :raises ValueError: if there is no such storage, study or trial
         """
+        file = Path(self._storage.removeprefix("sqlite:///"))
+        if file.suffix and "://" not in str(file) and not file.exists():  # to open it would make it
+            raise ValueError(
+                f"--trial-id {trial_id}: there is no {file} with studies. Say by --storage where they are."
+            )
         storage = self._open_storage()
         studies = optuna.get_all_study_names(storage)
         if self.study_name not in studies:
@@ -247,8 +252,13 @@ class NCDEExperimentManager(ExperimentManager):
         (folder / "best_trial.yml").write_text(entry)
         print(f"The best trial, also in {folder / 'best_trial.yml'}:\n\n{entry}")
 
+    @property
+    def _storage(self) -> str:
+        """Where studies are: a URL, or the path of a journal."""
+        return self.storage or f"sqlite:///{self.log_path}studies.db"
+
     def _open_storage(self) -> optuna.storages.BaseStorage:
-        return open_storage(self.storage or f"sqlite:///{self.log_path}studies.db", self.heartbeat_interval)
+        return open_storage(self._storage, self.heartbeat_interval)
 
 
 def experiment_manager(args: Any, algo: str, *rest: Any, **kwargs: Any) -> ExperimentManager:

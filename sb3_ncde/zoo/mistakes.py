@@ -65,6 +65,12 @@ READERS = (
         "-params, --env-kwargs and --eval-env-kwargs take name:value, and the value is Python: a text needs quotes "
         "that the shell leaves in place, as in -params learning_rate:\"'lin_0.001'\"",
     ),
+    Reader(
+        "sb3_ncde/envs/normalization.py",
+        "__init__",
+        (TypeError,),
+        "normalize is true, false, or a mapping with arguments of VecNormalizeObserved, like {norm_reward: false}",
+    ),
     Reader("rl_zoo3/train.py", "train", (ImportError,), _MODULES),
     Reader("rl_zoo3/enjoy.py", "enjoy", (ImportError,), _MODULES),
     Reader("sb3_ncde/cli.py", "record_video", (ImportError,), _MODULES),
@@ -76,6 +82,7 @@ CURES = {
     "not found in gym registry": "An environment of your own is known by its module: --gym-packages MODULE.",
     "Hyperparameters not found": "Give the file an entry that is named after the environment, or one named default.",
     "No model found": "Train one first, or say by -f in which folder the logs are, and by --exp-id which run.",
+    "folder was not found": "Train first, or say by -f in which folder the logs are, and by --exp-id which run.",
 }
 """What to do about what the RL Zoo only complains of."""
 

@@ -32,10 +32,9 @@ class RunFolder:
         except BaseException:
             if self.path in self.made and not any(map(_has_worth, self.path.rglob("*"))):
                 shutil.rmtree(self.path, ignore_errors=True)  # on Windows a file that is still open stays
-                for folder in self.made[1:]:
-                    if any(folder.iterdir()):
-                        break
-                    folder.rmdir()
+                for folder in self.made:
+                    if folder.is_dir() and not any(folder.iterdir()):
+                        folder.rmdir()
             raise
 
 

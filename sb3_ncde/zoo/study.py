@@ -48,6 +48,7 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
     :param heartbeat_interval: seconds between two signs of life of a worker; after three without one its trial counts
         as lost
     :raises ImportError: if there is no driver for the database
+    :raises ConnectionError: if the database does not answer, or refuses
     :raises ValueError: for what is no URL, or an interval that is not positive
     """
     if heartbeat_interval <= 0:
@@ -83,7 +84,7 @@ def open_storage(url: str, heartbeat_interval: int) -> BaseStorage:
             # Workers that begin together on an empty database all create its tables, and all but one fail.
             created_by_others = any(sign in str(error).lower() for sign in ("already exists", "unique", "locked"))
             if not created_by_others or time.monotonic() > end:
-                raise
+                raise ConnectionError(f"The storage {parsed} cannot be used: {str(error.orig).strip()}") from None
             time.sleep(random.uniform(0.1, 0.5))
 
 

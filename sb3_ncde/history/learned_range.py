@@ -1,0 +1,56 @@
+"""The range of what an agent learned from: by it an agent notices values of other units, or not normalised."""
+
+import warnings
+from typing import Any
+
+import torch as th
+from torch import nn
+
+FAR = 3.0
+"""Widths of the range from which on a value is far outside: agents go beyond what they learned from, but not so."""
+
+
+class LearnedRange(nn.Module):
+    """Least and greatest value of each feature in what was learned from.
+
+    :param size: D, features of an observation
+    """
+
+    low: th.Tensor
+    high: th.Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("low", th.full((size,), th.inf))
+        self.register_buffer("high", th.full((size,), -th.inf))
+
+    @th.no_grad()
+    def learn(self, features: th.Tensor) -> None:
+        """Take in features of observations, (rows, D); NaN where a value was not observed."""
+        if len(features) == 0:
+            return
+        self.low = th.minimum(self.low, features.nan_to_num(nan=th.inf).amin(dim=0))
+        self.high = th.maximum(self.high, features.nan_to_num(nan=-th.inf).amax(dim=0))
+
+    def far_outside(self, features: th.Tensor) -> th.Tensor:
+        """Return which features are far outside of the range, (rows, D); none of those that were always the same."""
+        width = self.high - self.low  # not above 0 where nothing was learned from
+        outside = (features > self.high + FAR * width) | (features < self.low - FAR * width)
+        return outside & (width > 0)
+
+    def warn(self, features: th.Tensor, outside: th.Tensor) -> None:
+        """Warn of a value that is far outside."""
+        row, index = outside.nonzero()[0].tolist()
+        warnings.warn(
+            f"Feature {index} of the observation is {features[row, index]:.3g}, but the agent learned from values from "
+            f"{self.low[index]:.3g} to {self.high[index]:.3g}. If the environments of the training were wrapped in "
+            "VecNormalize, observations must be normalised here as well, by its statistics: VecNormalize.load(path, "
+            "env) with training = False, or its normalize_obs(observation).",
+            stacklevel=6,
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take agents of version 0.1.0, which did not note it, as well."""
+        for name, buffer in self.named_buffers():
+            state_dict.setdefault(f"{prefix}{name}", buffer)
+        super()._load_from_state_dict(state_dict, prefix, *args)
