@@ -131,7 +131,7 @@ def test_a_grid_is_drawn_with_a_line_and_a_band_for_each_drop_rate(model: Recurr
         corners = band.get_paths()[0].vertices
         for name in ("low", "high"):
             assert all((corners == point).all(1).any() for point in rows[["period", name]].to_numpy())
-    assert axes.get_xlabel() == "steps of physics between observations"
+    assert axes.get_xlabel() == "period"
     axes = plot_grid(table[table["period"] == 3], Figure().subplots())
     assert len(axes.lines) == 1
     assert axes.get_xlabel() == "share of values that are missing"

@@ -1,6 +1,7 @@
 """Imports point down the list of rooms, never up."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,18 @@ def test_a_room_says_what_belongs_there(name: str) -> None:
     docstring = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text()))
     assert docstring is not None
     assert 3 <= len(docstring.splitlines()) <= 7
+
+
+def test_the_map_for_contributors_is_that_of_the_rooms() -> None:
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    section = page.split("## The rooms")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`[\w./]+`(?:, )?)+) \|", section, flags=re.MULTILINE)
+    named = [name.removesuffix(".py").removesuffix("/") for row in rows for name in re.findall(r"`([\w./]+)`", row)]
+    assert sorted(named) == sorted(ROOMS)
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page):
+        assert (PACKAGE / name).exists() or (PACKAGE.parent / name).exists(), name
+    walk = page.split("## The way of an observation")[1].split("\n## ")[0]
+    source = "".join(path.read_text() for path in modules().values())
+    for owner, method in re.findall(r"`([A-Z]\w+)\.(\w+)`", walk):
+        assert owner in ("RecurrentPPO",) or f"class {owner}" in source, owner
+        assert f"def {method}(" in source or owner == "RecurrentPPO", method

@@ -19,10 +19,12 @@ def normalized_as_trained(
 ) -> VecEnv:
     """Return environments with the normalisation of the training, which no longer learns.
 
-    :raises ValueError: if the observations, normalised, or the actions are not those that the model was made for
+    :raises ValueError: if the observations, normalised, or the actions are not those that the model was made for, or if
+        the statistics of the training are missing
     """
     env: VecEnv = DummyVecEnv([partial(_monitored, make) for make in makers])
     normalize = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
+    refuse_missing_statistics(model, normalize)
     if normalize is not None:
         normalize = copy.deepcopy(normalize)  # as it is saved: without its environments
         normalize.observation_space = normalized_space(env.observation_space, normalize)  # not that of the training
@@ -32,6 +34,17 @@ def normalized_as_trained(
     env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     return env
+
+
+def refuse_missing_statistics(model: BaseAlgorithm, normalize: VecNormalize | None) -> None:
+    """Raise ValueError for a model that was trained in a VecNormalize and would be evaluated without one."""
+    # SB3 keeps these where the environments of ``learn`` are wrapped in VecNormalize, and saves them with the model.
+    if normalize is None and model._last_original_obs is not None:
+        raise ValueError(
+            "The agent was trained in environments wrapped in VecNormalize, whose statistics it needs, but there are "
+            "none: pass vec_normalize=VecNormalize.load(path, env), with the file that was saved beside the model. (If "
+            "observations were not normalised there, norm_obs=False, it leaves them as they are.)"
+        )
 
 
 def _monitored(make_env: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:

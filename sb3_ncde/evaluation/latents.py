@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_ncde.cde.trajectory import between
-from sb3_ncde.evaluation.environments import normalized_as_trained
+from sb3_ncde.evaluation.environments import normalized_as_trained, refuse_missing_statistics
 from sb3_ncde.policies import NCDEPolicy
 
 SHOWN = 12
@@ -59,6 +59,7 @@ def plot_latents(
         env = normalized_as_trained(model, [lambda: single], vec_normalize)
     env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
     check_for_correct_spaces(env, model.observation_space, model.action_space)
+    refuse_missing_statistics(model, unwrap_vec_normalize(env))
     if env.num_envs != 1:
         raise ValueError(f"An episode of one environment is drawn, but there are {env.num_envs}.")
     env.seed(seed)

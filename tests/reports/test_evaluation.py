@@ -139,3 +139,20 @@ def test_another_module_that_is_missing_is_named_as_it_is(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "import of sb3_ncde.cde.trajectory halted" in done.stderr.splitlines()[-1]
     assert "pip install" not in done.stderr
+
+
+def test_an_agent_of_normalised_observations_is_not_evaluated_on_raw_ones(tmp_path: Path) -> None:
+    """U1: a loaded agent was evaluated on raw observations, -0.92 instead of -0.38, without a word."""
+    env = VecNormalizeObserved(make_vec_env(RandomWalk, 2, seed=0))
+    model = RecurrentPPO("NCDEPolicy", env, n_steps=16, batch_size=16, device="cpu").learn(32)
+    model.save(tmp_path / "agent")
+    env.save(str(tmp_path / "agent.pkl"))
+    loaded = RecurrentPPO.load(tmp_path / "agent", device="cpu")
+    statistics = VecNormalizeObserved.load(str(tmp_path / "agent.pkl"), make_vec_env(RandomWalk))
+    with pytest.raises(ValueError, match=r"trained in environments wrapped in VecNormalize.*pass vec_normalize="):
+        evaluate_grid(loaded, lambda period, rate: RandomWalk(), n_episodes=1)
+    for raw in (RandomWalk(), make_vec_env(RandomWalk)):
+        with pytest.raises(ValueError, match="pass vec_normalize="):
+            plot_latents(loaded, raw)
+    evaluate_grid(loaded, lambda period, rate: RandomWalk(), n_episodes=1, vec_normalize=statistics)
+    plot_latents(loaded, statistics)

@@ -199,8 +199,8 @@ class OwnGenerator(gym.Env[Any, Any]):
         if old:
             self.__dict__["generator"] = np.random.RandomState(0)
 
-    @property
-    def np_random(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def np_random(self) -> Any:
         return self.__dict__["generator"] if self.old else super().np_random
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
