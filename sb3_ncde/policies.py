@@ -240,7 +240,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         super().set_training_mode(mode)
         if not mode and not self._predicting:
             for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
-                encoder.await_rollout()
+                encoder.learning.await_rollout()
 
     def forward(  # type: ignore[override]
         self,
@@ -441,7 +441,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def _watch(self, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Note a step of a rollout, and warn of what only shows over many; see :mod:`sb3_ncde.history.diagnostics`."""
         for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
-            encoder.note_rollout()
+            encoder.learning.note_rollout()
         if not self._warned_of_device:
             self._warned_of_device = True
             recommend_cpu(self.device, self.features_extractor)

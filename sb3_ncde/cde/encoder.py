@@ -1,28 +1,22 @@
 """NeuralCDE: observation history in, features for actor and critic out."""
 
-import weakref
-from functools import partial
-from typing import Any
-
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
-from sb3_ncde.cde.path import ControlPath, control_path, newest_changes
+from sb3_ncde.cde.learning import Learning
+from sb3_ncde.cde.path import ControlPath, control_path
 from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import SOLVERS
 from sb3_ncde.cde.step_cache import StepCache
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
-from sb3_ncde.history.windows import Sequences, Windows
+from sb3_ncde.history.windows import Sequences
 
-MAX_PENDING = 64
-"""Backward passes before one optimizer's step whose changes are kept for the scale of increments."""
 MAX_CARRIED = 8
 """Open windows of an environment up to which their solutions are carried from step to step."""
 
@@ -37,11 +31,7 @@ class NeuralCDE(nn.Module):
     ``num_layers`` = 1 and ``hidden_size``, the width of the *packed history*, not of z. ``input_size`` = D + 1 is that
     of an observation and its time, ``output_size`` that of what the heads see.
 
-    **The scale of increments** is set by what is learned from, and by nothing else: the rows of a loss that has been
-    backpropagated and that an optimizer has made a step on, be they of a rollout, of demonstrations or of a replay
-    buffer. It is put to use at once, unless a rollout was acted with the present one: then it waits for
-    :meth:`await_rollout`, which the policy calls where RecurrentPPO begins the next rollout. Acting, evaluating,
-    gradients alone and switching modes do not change it.
+    What its statistics take in and when, :class:`sb3_ncde.cde.learning.Learning` tells.
 
     The letters of all shapes in this package: N sequences (environments at rollout, sequences in a minibatch),
     T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
@@ -90,9 +80,9 @@ class NeuralCDE(nn.Module):
         if arguments.skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
         self._cache: StepCache | None = None
-        self._awaits_rollout = self._in_rollout = False
         self.learned_range = LearnedRange(features_dim)
-        self._pending: list[tuple[th.Tensor, th.Tensor]] = []
+        scale = self.increment_scale if arguments.scale_increments else None
+        self.learning = Learning(self.parameters, scale, self.learned_range, self.control_dim, arguments.rates)
 
     @property
     def _carries(self) -> bool:
@@ -115,20 +105,6 @@ class NeuralCDE(nn.Module):
         """Encode N sequences of T steps as :meth:`forward` does, all their windows in one solve."""
         appended, after = self.append(observations, state, episode_starts)
         return self._encode(appended), after
-
-    def await_rollout(self) -> None:
-        """Put the scale of what has been learned from to use, as the next step may begin a rollout.
-
-        That of a frozen encoder, which another agent may share, stays.
-        """
-        frozen = not any(weight.requires_grad for weight in self.parameters())
-        if self.arguments.scale_increments and not frozen:
-            self.increment_scale.renew()
-        self._awaits_rollout, self._in_rollout = True, False
-
-    def note_rollout(self) -> None:
-        """Note a step of a rollout: from here to the last update on it the scale stays as it is."""
-        self._in_rollout = self._awaits_rollout
 
     def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode one step of N environments as :meth:`unroll` does, without gradients.
@@ -185,50 +161,8 @@ class NeuralCDE(nn.Module):
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
         newest = appended.line[:, self.history.rule.history_length :].flatten(0, 1)  # (N * T, D + 1)
         seen = self._read_out(newest, z[step], path.values[step])
-        if seen.requires_grad:
-            seen.register_hook(partial(self._learn_from, path, windows))  # type: ignore[no-untyped-call]
+        self.learning.watch(seen, path, *self._held_and_counts(windows.features), *step)
         return seen
-
-    def _learn_from(self, path: ControlPath, windows: Windows, gradient: th.Tensor) -> None:
-        """Note the rows that a loss is made of, their features and newest changes; refuse a loss of NaN.
-
-        Called in the backward pass, before the optimizer's step. Rows without a gradient are padding.
-
-        :param path: through the windows that were solved
-        :param windows: these windows
-        :param gradient: of what the heads see, (rows, output_size)
-        :raises ValueError: for a gradient that is not finite
-        """
-        size = gradient.abs().sum(dim=1)
-        if not bool(size.sum().isfinite()):
-            refuse_gradient(len(gradient))
-        knot, window = windows.knot[size > 0], windows.window[size > 0]
-        held, counts = self._held_and_counts(windows.features)
-        features = held[knot, window]
-        if counts is not None:
-            features = features.masked_fill(counts[knot, window] == 0, th.nan)
-        knot, window = knot[knot > 0], window[knot > 0]
-        changes = newest_changes(path, self.control_dim, counts, knot, window, self.arguments.rates)
-        self._pending = [*self._pending[-MAX_PENDING:], (features.detach(), changes.detach())]
-        _LEARNING.add(self)
-
-    def settle(self, optimizer: th.optim.Optimizer) -> None:
-        """Take the changes of the backward passes before an optimizer's step into the scale.
-
-        :param optimizer: that has made a step, perhaps on other weights than these
-        """
-        stepped = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-        if not any(id(weight) in stepped and weight.requires_grad for weight in self.parameters()):
-            return
-        _LEARNING.discard(self)
-        features, changes = map(th.cat, zip(*self._pending, strict=True))
-        self._pending = []
-        self.learned_range.learn(features)
-        if not self.arguments.scale_increments:
-            return
-        self.increment_scale.observe(changes)
-        if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
-            self.increment_scale.renew()
 
     def append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
         """Append observations, as :meth:`forward` takes them, to the histories."""
@@ -299,31 +233,3 @@ class NeuralCDE(nn.Module):
         elapsed = newest[:, -1:] * self.time_scale
         held, _ = self._held_and_counts(newest[:, :-1])
         return th.cat((z, held, elapsed, values[:, self.control_dim :]), dim=1)
-
-
-_LEARNING: "weakref.WeakSet[NeuralCDE]" = weakref.WeakSet()
-"""Encoders with changes that wait for an optimizer's step."""
-
-
-def _after_step(optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Tell encoders of a step of any optimizer: users have their own for demonstrations."""
-    for encoder in tuple(_LEARNING):
-        encoder.settle(optimizer)
-
-
-register_optimizer_step_post_hook(_after_step)
-
-
-def refuse_gradient(n_rows: int) -> None:
-    """Raise ValueError for a loss whose gradient is not finite, before the optimizer makes all weights NaN of it."""
-    if n_rows == 1:
-        raise ValueError(
-            "The loss of a minibatch of one row is not finite: RecurrentPPO divides advantages by their standard "
-            "deviation, which one row does not have. n_steps * n_envs, divided by batch_size, leaves a remainder of 1: "
-            "choose a batch_size that divides n_steps * n_envs. This minibatch has changed no weight."
-        )
-    raise ValueError(
-        f"The loss of a minibatch of {n_rows} rows is not finite (NaN or infinite gradients). Look for NaN in rewards "
-        "or in what else the loss is made of; if training had diverged before, use a lower learning_rate or "
-        "max_grad_norm. This minibatch has changed no weight."
-    )

@@ -26,7 +26,7 @@ class IncrementScale(nn.Module):
 
     What is observed and what is in use are apart, as PPO's ratio begins at 1 only if a rollout and the updates on it
     have the same scale: :meth:`observe` gathers, :meth:`renew` puts to use. Who may call which, and when, is told by
-    :class:`sb3_ncde.cde.encoder.NeuralCDE`.
+    :mod:`sb3_ncde.cde.learning`.
 
     :param size: V, the number of scaled channels
     """

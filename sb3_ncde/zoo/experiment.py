@@ -165,7 +165,7 @@ class NCDEExperimentManager(ExperimentManager):
         if beside.endswith(".pkl") and os.path.exists(beside):
             return Path(beside)
         own = Path(self.trained_agent).parent / self.env_name / "vecnormalize.pkl"
-        return own if own.exists() else None
+        return own if self.trained_agent and own.exists() else None
 
     def hyperparameters_optimization(self) -> None:
         """Take part in a study until it has its trials, then print and write its best one as a YAML entry.

@@ -49,6 +49,7 @@ ENV = "CartPoleNoVel-v1"
 CONFIG = Path(__file__).parents[2] / "configs" / "ppo_ncde.yml"
 SMALL = {"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1}
 ENTRY: dict[str, Any] = {"policy": "sb3_ncde.NCDEPolicy", "n_timesteps": 32, **SMALL}
+TRAIN = "train --env CartPole-v1 --conf-file entry.yml --eval-freq -1 --no-progress"
 CRANE = """
 import gymnasium as gym
 from gymnasium.envs.classic_control import PendulumEnv
@@ -221,6 +222,16 @@ STOCK = [name for name in hyperparams if "SensorLoss" in name or "Irregular" in 
 BRIEFLY = "-n 64 --eval-freq 32 --eval-episodes 1 --device cpu -params n_envs:2 n_steps:32 batch_size:32 n_epochs:1"
 
 
+def test_statistics_that_lie_about_are_not_an_agent_s(main: Any, tmp_path: Path) -> None:
+    """R+, its kind: a folder of the environment's name, without ``-i``, lent its statistics to a new agent."""
+    write(ENTRY | {"normalize": True})
+    main(TRAIN)
+    shutil.copytree(tmp_path / "logs/ppo_ncde/CartPole-v1_1/CartPole-v1", tmp_path / "CartPole-v1")
+    shutil.rmtree(tmp_path / "logs")
+    main(TRAIN)
+    assert statistics_of(tmp_path, "ppo_ncde").count == pytest.approx([34] * 4, abs=0.1)  # 2 resets and 32 steps
+
+
 @pytest.mark.parametrize("env_id", STOCK)
 def test_entries_with_time_or_missing_values_train_in_the_stock_zoo(env_id: str, main: Any, tmp_path: Path) -> None:
     """U11: NaN for up to 5,000 observations, or "time cannot run backwards"; ``ppo_lstm`` is the stock RL Zoo's."""
@@ -267,9 +278,6 @@ def test_an_own_entry_with_time_and_missing_values_trains_in_the_stock_zoo(main:
 
 
 # ---------------------------------------------------------------------------------------------- mistakes
-
-
-TRAIN = "train --env CartPole-v1 --conf-file entry.yml --eval-freq -1 --no-progress"
 
 
 @pytest.mark.parametrize(

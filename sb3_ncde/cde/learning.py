@@ -1,0 +1,148 @@
+"""What an encoder learns from: when its statistics take it in, and when they are put to use.
+
+The scale of increments is set by what is learned from, and by nothing else: the rows of a loss that has been
+backpropagated and that an optimizer has made a step on, be they of a rollout, of demonstrations or of a replay buffer.
+It is put to use at once, unless a rollout was acted with the present one: then it waits for
+:meth:`Learning.await_rollout`, which the policy calls where RecurrentPPO begins the next rollout. Acting, evaluating,
+gradients alone and switching modes do not change it.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch as th
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from sb3_ncde.cde.increment_scale import IncrementScale
+from sb3_ncde.cde.path import ControlPath, newest_changes
+from sb3_ncde.history.learned_range import LearnedRange
+
+MAX_PENDING = 64
+"""Backward passes before one optimizer's step that are kept."""
+
+
+class Learning:
+    """Takes what an encoder learns from into its statistics.
+
+    :param weights: returns the encoder's parameters
+    :param scale: of increments; None: it stays as it is
+    :param learned_range: of the features
+    :param control_dim: K, controls of the path
+    :param rates: whether their rates are channels of the path
+    """
+
+    def __init__(
+        self,
+        weights: Callable[[], Iterable[th.nn.Parameter]],
+        scale: IncrementScale | None,
+        learned_range: LearnedRange,
+        control_dim: int,
+        rates: bool,
+    ) -> None:
+        self.weights = weights
+        self.scale = scale
+        self.learned_range = learned_range
+        self.control_dim = control_dim
+        self.rates = rates
+        self._awaits_rollout = self._in_rollout = False
+        self._pending: list[tuple[th.Tensor, th.Tensor]] = []
+
+    def await_rollout(self) -> None:
+        """Put the scale of what has been learned from to use, as the next step may begin a rollout.
+
+        That of a frozen encoder, which another agent may share, stays.
+        """
+        if self.scale is not None and any(weight.requires_grad for weight in self.weights()):
+            self.scale.renew()
+        self._awaits_rollout, self._in_rollout = True, False
+
+    def note_rollout(self) -> None:
+        """Note a step of a rollout: from here to the last update on it the scale stays as it is."""
+        self._in_rollout = self._awaits_rollout
+
+    def watch(
+        self, seen: th.Tensor, path: ControlPath, features: th.Tensor, counts: th.Tensor | None, *place: th.Tensor
+    ) -> None:
+        """Note the rows that a loss will be made of, once it is backpropagated.
+
+        :param seen: what the heads see, (rows, output_size)
+        :param path: through the windows that were solved for it
+        :param features: of their observations, (H, B, D)
+        :param counts: how often each had been observed, (H, B, D), where values may be missing
+        :param place: knot and window of each row, (rows,) each
+        """
+        if seen.requires_grad:
+            seen.register_hook(partial(self._note, path, features, counts, *place))  # type: ignore[no-untyped-call]
+
+    def _note(
+        self,
+        path: ControlPath,
+        features: th.Tensor,
+        counts: th.Tensor | None,
+        knot: th.Tensor,
+        window: th.Tensor,
+        gradient: th.Tensor,
+    ) -> None:
+        """Note rows in the backward pass, before the optimizer's step. Those without a gradient are padding.
+
+        :param gradient: of what the heads see, (rows, output_size)
+        :raises ValueError: for a gradient that is not finite
+        """
+        size = gradient.abs().sum(dim=1)
+        if not bool(size.sum().isfinite()):
+            refuse_gradient(len(gradient))
+        knot, window = knot[size > 0], window[size > 0]
+        newest = features[knot, window]
+        if counts is not None:
+            newest = newest.masked_fill(counts[knot, window] == 0, th.nan)
+        window, knot = window[knot > 0], knot[knot > 0]
+        changes = newest_changes(path, self.control_dim, counts, knot, window, self.rates)
+        self._pending = [*self._pending[1 - MAX_PENDING :], (newest.detach(), changes.detach())]
+        _PENDING.add(self)
+
+    def settle(self, optimizer: th.optim.Optimizer) -> None:
+        """Take in what was noted since the optimizer's step before.
+
+        :param optimizer: that has made a step, perhaps on other weights than these
+        """
+        stepped = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        if not any(id(weight) in stepped and weight.requires_grad for weight in self.weights()):
+            return
+        newest, changes = map(th.cat, zip(*self._pending, strict=True))
+        _PENDING.discard(self)
+        self._pending = []
+        self.learned_range.learn(newest)
+        if self.scale is not None:
+            self.scale.observe(changes)
+            if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
+                self.scale.renew()
+
+
+_PENDING: "weakref.WeakSet[Learning]" = weakref.WeakSet()
+"""Those with rows that wait for an optimizer's step."""
+
+
+def _after_step(optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Tell of a step of any optimizer: users have their own for demonstrations."""
+    for learning in tuple(_PENDING):
+        learning.settle(optimizer)
+
+
+register_optimizer_step_post_hook(_after_step)
+
+
+def refuse_gradient(n_rows: int) -> None:
+    """Raise ValueError for a loss whose gradient is not finite, before the optimizer makes all weights NaN of it."""
+    if n_rows == 1:
+        raise ValueError(
+            "The loss of a minibatch of one row is not finite: RecurrentPPO divides advantages by their standard "
+            "deviation, which one row does not have. n_steps * n_envs, divided by batch_size, leaves a remainder of 1: "
+            "choose a batch_size that divides n_steps * n_envs. This minibatch has changed no weight."
+        )
+    raise ValueError(
+        f"The loss of a minibatch of {n_rows} rows is not finite (NaN or infinite gradients). Look for NaN in rewards "
+        "or in what else the loss is made of; if training had diverged before, use a lower learning_rate or "
+        "max_grad_norm. This minibatch has changed no weight."
+    )
