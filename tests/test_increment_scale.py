@@ -104,6 +104,84 @@ def test_of_learning_only_rows_of_a_loss_count() -> None:
     th.testing.assert_close(scale.scale, scale.mean_square.rsqrt())  # at once: nothing was acted on
 
 
+def demonstrate(policy: Any, n_passes: int = 1) -> th.Tensor:
+    """Learn from a walk in the way of a user's own loop; return the changes of all backward passes."""
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    optimizer = th.optim.Adam(policy.parameters(), lr=1e-3)
+    optimizer.zero_grad()
+    changes = []
+    for _ in range(n_passes):
+        walk = 10.0 * th.randn(10, 3).cumsum(0)
+        states = RNNStates((zeros, zeros), (zeros, zeros))
+        policy.evaluate_actions(walk, th.ones(10), states, th.zeros(10))[1].sum().backward()
+        changes.append(walk.diff(dim=0))
+    optimizer.step()
+    return th.cat(changes)
+
+
+def test_all_backward_passes_before_a_step_count() -> None:
+    policy = make().policy
+    changes = demonstrate(policy, n_passes=3)
+    scale = policy.lstm_actor.increment_scale
+    assert (scale.count == len(changes)).all()
+    th.testing.assert_close(scale.mean_square, changes.square().mean(dim=0).repeat(2))
+
+
+def test_demonstrations_set_it_at_once_unless_a_rollout_was_acted_with_it() -> None:
+    """Also where the agent was asked for actions before, and where it has learned before."""
+    policy = make().policy
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    with th.no_grad():
+        policy.forward(th.zeros(1, 3), RNNStates((zeros, zeros), (zeros, zeros)), th.zeros(1))
+    demonstrate(policy)
+    assert not (policy.lstm_actor.increment_scale.scale == 1).any()
+    model = make().learn(128)
+    before = scales(model)
+    demonstrate(model.policy)
+    assert th.equal(scales(model), before)  # an update on the rollout might follow
+    model.policy.set_training_mode(False)
+    after = scales(model)
+    assert not th.equal(after, before)
+    demonstrate(model.policy)
+    assert not th.equal(scales(model), after)
+
+
+def test_that_of_the_critic_s_own_encoder_is_as_constant() -> None:
+    model = make(policy_kwargs={"share_encoder": False})
+    seen: list[th.Tensor] = []
+
+    class Critic(BaseCallback):
+        def _on_step(self) -> bool:
+            seen.append(model.policy.lstm_critic.increment_scale.scale)
+            return True
+
+    model.learn(3 * 128, Critic())
+    for rollout in (seen[:64], seen[64:128], seen[128:]):
+        assert all(th.equal(rollout[0], other) for other in rollout)
+    evaluated: list[th.Tensor] = []
+    evaluate = model.policy.evaluate_actions
+
+    def noting(*args: Any) -> Any:
+        evaluated.append(model.policy.lstm_critic.increment_scale.scale)
+        return evaluate(*args)
+
+    model.policy.evaluate_actions = noting
+    model.train()
+    assert evaluated
+    assert all(th.equal(scale, seen[-1]) for scale in evaluated)
+
+
+@pytest.mark.parametrize("value", [th.inf, th.nan])
+def test_a_gradient_that_is_not_finite_is_refused(value: float) -> None:
+    policy = make().policy
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    states = RNNStates((zeros, zeros), (zeros, zeros))
+    values, _, _ = policy.evaluate_actions(th.randn(4, 3), th.ones(4), states, th.zeros(4))
+    with pytest.raises(ValueError, match="minibatch of 4 rows is not finite"):
+        (values.sum() * value).backward()
+    assert not policy.lstm_actor.increment_scale.count.any()
+
+
 def test_it_is_the_root_mean_square_of_all_that_was_observed() -> None:
     """Also of a channel that moves seldom, and of one that is not always observed."""
     changes = th.randn(4000, 4, dtype=th.float64) * th.tensor([1e-3, 1.0, 1e3, 1.0])
@@ -130,11 +208,11 @@ def test_a_channel_at_rest_or_never_observed_has_a_scale_of_1() -> None:
 
 def test_a_channel_that_begins_late_finds_its_scale() -> None:
     scale = IncrementScale(1)
-    for _ in range(200):
-        scale.observe(th.zeros(10_000, 1))
+    for _ in range(3):
+        scale.observe(th.zeros(int(MEMORY) // 2, 1))
     assert scale.count == MEMORY
     for _ in range(10):
-        scale.observe(th.ones(10_000, 1))
+        scale.observe(th.ones(int(MEMORY) // 100, 1))
     scale.renew()
     assert 1 < scale.scale < 5
 

@@ -21,7 +21,9 @@ from tests.test_ratio import worst_difference
 
 def make(**kwargs: Any) -> Any:
     env = make_vec_env(RandomWalk, 2, seed=0, env_kwargs={"longest": 20})
-    return RecurrentPPO("NCDEPolicy", env, n_steps=16, batch_size=16, policy_kwargs=kwargs, seed=0, device="cpu")
+    return RecurrentPPO(
+        "NCDEPolicy", env, n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=kwargs, seed=0, device="cpu"
+    )
 
 
 def random_path(intervals: int = 4) -> tuple[th.Tensor, th.Tensor]:
@@ -184,7 +186,7 @@ def test_ratio_is_one_where_features_rest(interpolation: str) -> None:
     """A one-hot observation changes in two features at once, or in none."""
     kwargs = {"solver": "dopri5", "rtol": 1e-6, "atol": 1e-6, "interpolation": interpolation, "rates": False}
     env = make_vec_env("FrozenLake-v1", 2, seed=0)
-    model = RecurrentPPO("NCDEPolicy", env, n_steps=32, batch_size=20, policy_kwargs=kwargs, seed=0, device="cpu")
+    model = RecurrentPPO("NCDEPolicy", env, n_steps=16, batch_size=10, policy_kwargs=kwargs, seed=0, device="cpu")
     assert worst_difference(model, 2) < 1e-4
 
 

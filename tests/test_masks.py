@@ -34,9 +34,8 @@ def masked(**kwargs: Any) -> gym.Env[Any, Any]:
 def make(action_space: spaces.Space[Any], observation: str = "box", **kwargs: Any) -> Any:
     env = make_vec_env(masked, 3, seed=0, env_kwargs={"action_space": action_space, "observation": observation})
     policy_kwargs = {"action_mask_key": "action_mask"} | kwargs
-    return RecurrentPPO(
-        "MultiInputNCDEPolicy", env, n_steps=16, batch_size=16, policy_kwargs=policy_kwargs, seed=0, device="cpu"
-    )
+    sizes: Any = {"n_steps": 16, "batch_size": 16, "n_epochs": 2}
+    return RecurrentPPO("MultiInputNCDEPolicy", env, policy_kwargs=policy_kwargs, seed=0, device="cpu", **sizes)
 
 
 @pytest.mark.parametrize("action_space", ACTIONS, ids=lambda space: type(space).__name__)

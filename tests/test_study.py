@@ -54,9 +54,17 @@ def workers() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
-def start_worker(url: str, name: str, n_trials: int, folder: Path, steps: int = 2000) -> subprocess.Popen[str]:
+ENDLESS = 10**9
+"""Steps of a trial that runs until its worker is killed."""
+SEEDS = (45, 258, 374)
+"""Of workers whose first trials are short, but for how many steps they take."""
+
+
+def start_worker(
+    url: str, name: str, n_trials: int, folder: Path, steps: int = 64, seed: int = SEEDS[0]
+) -> subprocess.Popen[str]:
     options = f"--env CartPoleNoVel-v1 -n {steps} --max-total-trials {n_trials} --eval-episodes 1 --n-evaluations 1"
-    options += f" --heartbeat 2 --pruner none --storage {url} --study-name {name} -f {folder}"
+    options += f" --heartbeat 1 --pruner none --storage {url} --study-name {name} -f {folder} --seed {seed}"
     command = [sys.executable, "-m", "sb3_ncde.cli", "tune", *options.split(), "-params", "n_envs:1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
@@ -75,20 +83,20 @@ def wait_for(condition: Any, seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def test_a_worker_killed_in_mid_trial_loses_and_doubles_nothing(
     url: str, storage: Any, name: str, tmp_path: Path, workers: list[subprocess.Popen[str]]
 ) -> None:
     n_trials = 4
-    workers.append(start_worker(url, name, n_trials, tmp_path))
+    workers.append(start_worker(url, name, n_trials, tmp_path, steps=ENDLESS))
     last = "max_grad_norm"  # that is sampled: then the trial trains
     wait_for(lambda: any(trial.state == TrialState.RUNNING and last in trial.params for trial in trials(storage, name)))
     workers[0].send_signal(signal.SIGKILL)  # it is the only one, so the trial that runs is its own
     workers[0].wait()
     (killed,) = (trial for trial in trials(storage, name) if trial.state == TrialState.RUNNING)
-    workers += [start_worker(url, name, n_trials, tmp_path) for _ in range(2)]
+    workers += [start_worker(url, name, n_trials, tmp_path, seed=seed) for seed in SEEDS[1:]]
     outputs = [worker.communicate(timeout=300)[0] for worker in workers[1:]]
     assert [worker.returncode for worker in workers[1:]] == [0, 0], outputs
     found = trials(storage, name)
@@ -105,11 +113,17 @@ def test_a_worker_killed_beside_another_one(
     url: str, storage: Any, name: str, tmp_path: Path, workers: list[subprocess.Popen[str]]
 ) -> None:
     n_trials = 3
-    workers += [start_worker(url, name, n_trials, tmp_path, steps=1500) for _ in range(2)]
-    wait_for(lambda: sum(trial.state == TrialState.RUNNING for trial in trials(storage, name)) == 2)
-    workers[1].send_signal(signal.SIGKILL)
-    output = workers[0].communicate(timeout=300)[0]
-    assert workers[0].returncode == 0, output
+
+    def running() -> int:
+        return sum(trial.state == TrialState.RUNNING for trial in trials(storage, name))
+
+    workers.append(start_worker(url, name, n_trials, tmp_path, ENDLESS))
+    wait_for(lambda: running() == 1)
+    workers.append(start_worker(url, name, n_trials, tmp_path, 500, SEEDS[1]))
+    wait_for(lambda: running() == 2)
+    workers[0].send_signal(signal.SIGKILL)
+    output = workers[1].communicate(timeout=300)[0]
+    assert workers[1].returncode == 0, output
     found = trials(storage, name)
     assert sum(trial.state in FINISHED for trial in found) == n_trials
     assert sum(trial.state == TrialState.FAIL for trial in found) == 1
@@ -128,12 +142,30 @@ def test_of_two_last_trials_begun_at_once_the_second_is_given_up(
 
     def run_after_another_worker(*args: Any, **kwargs: Any) -> None:
         trial = other.ask()  # after this worker has seen that one more is needed, and before it begins it
-        threading.Timer(2.0, other.tell, (trial, 1.0)).start()
+        threading.Timer(0.5, other.tell, (trial, 1.0)).start()
         run(*args, **kwargs)
 
     monkeypatch.setattr(study, "optimize", run_after_another_worker)
     optimize(study, lambda trial: pytest.fail("was begun nevertheless"), 1, 1)
     assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE, TrialState.FAIL]
+
+
+BEGIN_TOGETHER = """
+import os, sys, time
+import optuna
+from sb3_ncde.zoo.study import open_storage
+
+open_storage("sqlite:///:memory:", 30)  # imports what it needs, once for all of the workers
+start = time.time() + 0.2
+workers = []
+for _ in range(4):
+    workers.append(os.fork())
+    if not workers[-1]:
+        time.sleep(max(0, start - time.time()))
+        optuna.create_study(storage=open_storage(sys.argv[1], 30), study_name="one", load_if_exists=True)
+        sys.exit()
+sys.exit(any([os.waitpid(worker, 0)[1] for worker in workers]))
+"""
 
 
 def test_workers_may_begin_together_on_an_empty_database(url: str, tmp_path: Path) -> None:
@@ -143,16 +175,8 @@ def test_workers_may_begin_together_on_an_empty_database(url: str, tmp_path: Pat
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {database}")
         url = url.rsplit("/", 1)[0] + f"/{database}"
-    start = time.time() + 8  # when all have imported what they need
-    code = (
-        "import sys, time; from sb3_ncde.zoo.study import open_storage; import optuna; "
-        "time.sleep(max(0, float(sys.argv[2]) - time.time())); "
-        "optuna.create_study(storage=open_storage(sys.argv[1], 30), study_name='one', load_if_exists=True)"
-    )
-    command = [sys.executable, "-c", code, url, str(start)]
-    openers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    errors = [opener.communicate(timeout=120)[1] for opener in openers]
-    assert [opener.returncode for opener in openers] == [0] * 4, errors
+    done = subprocess.run([sys.executable, "-c", BEGIN_TOGETHER, url], stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

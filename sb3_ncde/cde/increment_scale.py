@@ -8,7 +8,7 @@ from torch import nn
 
 AT_REST = 1e-4
 """Root mean square up to which a channel is at rest: VecNormalize's statistics make as much of a constant."""
-MEMORY = 1e6
+MEMORY = 1e7
 """Rows over which the mean is taken at the most, so that a channel that begins to move late finds its scale."""
 LARGEST = 1e36
 """Mean square above which float32 would overflow soon."""

@@ -51,6 +51,6 @@ class LearnedRange(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take agents of version 0.1.0, which did not note it, as well."""
-        for name, buffer in self.named_buffers():
-            state_dict.setdefault(f"{prefix}{name}", buffer)
+        state_dict.setdefault(f"{prefix}low", th.full_like(self.low, th.inf))
+        state_dict.setdefault(f"{prefix}high", th.full_like(self.high, -th.inf))
         super()._load_from_state_dict(state_dict, prefix, *args)

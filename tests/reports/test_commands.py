@@ -253,6 +253,8 @@ def test_the_stock_zoo_needs_nothing_else(env_id: str, tmp_path: Path) -> None:
     """U11: as a process of its own, as typed in."""
     common = f"--algo ppo_lstm --env {env_id} --gym-packages sb3_ncde"
     call("rl_zoo3.train", f"{common} --conf-file {CONFIG} {BRIEFLY} --num-threads 1", tmp_path)
+    found = statistics_of(tmp_path, "ppo_lstm")
+    assert np.isfinite((found["observation"] if "Irregular" in env_id else found).mean).all()
     assert "Mean reward" in call("rl_zoo3.enjoy", f"{common} -f logs --no-render -n 500", tmp_path).stdout
 
 
