@@ -114,8 +114,8 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
             raise TypeError(f"{policy} has no LSTM, so no {name}; use {_LSTM_ARGUMENTS[name]}.")
         if name not in ours | sb3:
             raise TypeError(f"{policy} got an unexpected argument {name!r}.{_suggestion(name, ours | sb3)}")
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in kwargs.items()}
-    arguments = NCDEArguments(**{name: value for name, value in plain.items() if name in ours})
+    plain = {name: _plain(value) for name, value in kwargs.items() if name in ours}
+    arguments = NCDEArguments(**plain)
     sb3_kwargs = {name: value for name, value in kwargs.items() if name not in ours}
     if arguments.net_arch is not None:
         if sb3_kwargs.get("net_arch") is not None:
@@ -135,6 +135,18 @@ def split_arguments(policy: str, kwargs: Mapping[str, Any]) -> tuple[NCDEArgumen
             "extractors. Leave share_encoder out to have two of each."
         )
     return arguments, sb3_kwargs
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as Python's own type of it: of NumPy's numbers, enumerations, numbers of YAML libraries."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _suggestion(name: str, valid: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ What may be called, overridden, loaded or set of RecurrentPPO's own policies may
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any
 
@@ -33,8 +33,8 @@ from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch, recommend_cpu
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
-from sb3_ncde.history.validation import check_finite, check_keys, check_mask, check_state, check_time
-from sb3_ncde.saved_policy import read_arguments, resolve, with_present_keys, write_arguments
+from sb3_ncde.history.validation import check_finite, check_gradient, check_keys, check_mask, check_state, check_time
+from sb3_ncde.saved_policy import LONGEST_DEFAULT_HISTORY, read_arguments, resolve, with_present_keys, write_arguments
 
 
 class NCDEPolicy(RecurrentActorCriticPolicy):
@@ -59,6 +59,13 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     lstm_actor: NeuralCDE  # type: ignore[assignment]
     lstm_critic: NeuralCDE | None  # type: ignore[assignment]
     _least_size = 0  # of the state
+    _call: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Keep what a policy, perhaps of a subclass, is made with: :meth:`load_state_dict` may have to make it anew."""
+        policy = super().__new__(cls)
+        policy.__dict__["_call"] = (args, kwargs)
+        return policy
 
     def __init__(
         self,
@@ -70,7 +77,10 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     ) -> None:
         name = type(self).__name__
         # Subclasses as SB3's documentation has them pass net_arch and activation_fn by their places.
-        kwargs = dict(zip(SB3_ARGUMENTS, args, strict=False)) | kwargs
+        by_place = dict(zip(SB3_ARGUMENTS, args, strict=False))
+        if len(args) > len(SB3_ARGUMENTS) or by_place.keys() & kwargs.keys():
+            raise TypeError(f"{name} got {len(args)} arguments by their places: too many, or some twice.")
+        kwargs = by_place | kwargs
         # Plain attributes are what a module may have before it is initialised.
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
         self._given = frozenset(kwargs)
@@ -132,7 +142,10 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self.features_dim = int(self.features_dim)  # NumPy's integers are none to the parent's LSTM
         pi_dim, vf_dim = (int(part.features_dim) for part in (self.pi_features_extractor, self.vf_features_extractor))
         # RecurrentPPO has one size for the states of both.
-        least_size = max(*(arguments.make_history(dim).size for dim in (pi_dim, vf_dim)), self._least_size)
+        longest = arguments
+        if "history_length" not in self._given:  # an agent of a version with a longer default may be loaded into it
+            longest = replace(arguments, history_length=max(arguments.history_length, LONGEST_DEFAULT_HISTORY))
+        least_size = max(*(longest.make_history(dim).size for dim in (pi_dim, vf_dim)), self._least_size)
         actor, critic = self._make_encoder(pi_dim, least_size), None
         if not self._share_encoder and arguments.critic_encoder:
             critic = self._make_encoder(vf_dim, least_size)
@@ -190,19 +203,27 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         return super().load_state_dict(with_present_keys(state_dict, self.state_dict()), strict, assign)
 
     def _rebuild(self, arguments: NCDEArguments) -> None:
-        """Become a policy of other arguments, with new weights."""
-        given, self._least_size = self._given, self.lstm_actor.hidden_size
-        device, training, learning_rate = self.device, self.training, self.optimizer.param_groups[0]["lr"]
-        parameters = self._get_constructor_parameters() | asdict(arguments) | {"lr_schedule": lambda _: learning_rate}
-        type(self).__init__(self, **parameters)
-        self._given = given
-        if self.lstm_actor.hidden_size > self._least_size:
+        """Become a policy of other arguments, with new weights.
+
+        :raises ValueError: if its state needs more room than there is, before anything has changed
+        """
+        room = self.lstm_actor.hidden_size
+        dims = [encoder.history.features_dim for encoder in (self.lstm_actor, self.lstm_critic) if encoder is not None]
+        needed = max(arguments.make_history(dim).size for dim in dims)
+        if needed > room:
             raise ValueError(
-                f"The policy that was saved has a state of size {self.lstm_actor.hidden_size}, but there is room for "
-                f"{self._least_size}: make this one with its arguments, of which history_length and missing_values "
-                f"matter here ({arguments})."
+                f"The policy that was saved has a state of size {needed}, but there is room for {room}. Name what its "
+                "state holds when you load it: RecurrentPPO.load(..., custom_objects={'policy_kwargs': "
+                f"dict(history_length={arguments.history_length}, missing_values={arguments.missing_values}, ...)}})."
             )
-        self.to(device).train(training)
+        self._least_size = room
+        given, (args, kwargs) = self._given, self._call
+        example = next(self.parameters())
+        training = self.training
+        others = {field.name: getattr(arguments, field.name) for field in fields(arguments) if field.name not in given}
+        type(self).__init__(self, *args, **(kwargs | others))
+        self._given = given
+        self.to(example.device, example.dtype).train(training)
 
     # Reading observations
 
@@ -264,6 +285,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         pi_features, vf_features = self._extract(obs)
         self._check(obs, pi_features, lstm_states.pi, episode_starts)
         self._check_mask(obs, lstm_states.pi, episode_starts)
+        if vf_features is not pi_features:
+            self._check(obs, vf_features, lstm_states.vf, episode_starts)
         latent_pi, pi_state = self._process_sequence(pi_features, lstm_states.pi, episode_starts, self.lstm_actor)
         if not th.is_grad_enabled():
             self._watch(pi_features, pi_state, episode_starts)
@@ -295,15 +318,19 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         if lstm_states is None or episode_starts is None:
             raise TypeError(_needs_states(self))
         pi_features, vf_features = self._extract(obs)
-        latent_pi = latent_vf = self.lstm_actor(pi_features, lstm_states.pi, episode_starts)[0]
-        if self.lstm_critic is not None:
-            latent_vf = self.lstm_critic(vf_features, lstm_states.vf, episode_starts)[0]
-        elif not self._share_encoder:
-            latent_vf = vf_features[:, :-1]  # without the time
+        check_state(len(pi_features), episode_starts, self.lstm_actor.history, lstm_states.pi, sequences=True)
+        latent_pi, _ = self._process_sequence(pi_features, lstm_states.pi, episode_starts, self.lstm_actor)
+        latent_vf = latent_pi
+        if not self._share_encoder:
+            latent_vf, _ = self._process_sequence(vf_features, lstm_states.vf, episode_starts, self.lstm_critic)
         distribution = self._distribution(latent_pi, obs)
         if isinstance(self.action_space, spaces.MultiBinary) and self._mask is None:
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
-        return self._value(latent_vf), distribution.log_prob(actions), distribution.entropy()
+        values, log_prob = self._value(latent_vf), distribution.log_prob(actions)
+        for output in (values, log_prob):
+            if output.requires_grad:
+                output.register_hook(check_gradient)  # type: ignore[no-untyped-call]
+        return values, log_prob, distribution.entropy()
 
     def get_distribution(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
@@ -326,9 +353,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """Return the critic's values, (N, 1); with gradients, of whole sequences."""
         features = self._features(obs, self.vf_features_extractor)
         self._check(obs, features, lstm_states, episode_starts)
-        encoder = self.lstm_actor if self._share_encoder else self.lstm_critic
-        # Not a step: the rollout goes on from the solutions that it carries.
-        latent_vf = features[:, :-1] if encoder is None else encoder.unroll(features, lstm_states, episode_starts)[0]
+        latent_vf, _ = self._process_sequence(features, lstm_states, episode_starts, self.lstm_critic)
         return self._value(latent_vf)
 
     def predict(
@@ -381,7 +406,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """
         if lstm is None:
             if not self._share_encoder:
-                return features[:, :-1], lstm_states
+                return features[:, :-1].nan_to_num(nan=0.0), lstm_states  # NaN: a sensor of the actor without a value
             lstm = self.lstm_actor
         return lstm(features, lstm_states, episode_starts)  # type: ignore[no-any-return]
 

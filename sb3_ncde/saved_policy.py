@@ -50,6 +50,8 @@ DEFAULTS_0_1_0: dict[str, Any] = {
     "action_mask_key": None,
 }
 """Of agents of version 0.1.0, which do not say."""
+LONGEST_DEFAULT_HISTORY = 8
+"""The greatest ``history_length`` that was the default of any version."""
 
 
 def write_arguments(state_dict: Any, arguments: NCDEArguments) -> None:

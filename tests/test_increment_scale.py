@@ -146,6 +146,48 @@ def test_demonstrations_set_it_at_once_unless_a_rollout_was_acted_with_it() -> N
     assert not th.equal(scales(model), after)
 
 
+def test_a_mode_that_is_chosen_between_a_rollout_and_its_update_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Flip(Scales):
+        def _on_rollout_end(self) -> None:
+            self.model.policy.set_training_mode(False)
+            super()._on_rollout_end()
+
+    callback, model = Flip(), make()
+    during: list[th.Tensor] = []
+    evaluate = NCDEPolicy.evaluate_actions
+
+    def noting(self: NCDEPolicy, *args: Any) -> Any:
+        during.append(self.lstm_actor.increment_scale.scale)
+        return evaluate(self, *args)
+
+    monkeypatch.setattr(NCDEPolicy, "evaluate_actions", noting)
+    model.learn(3 * 128, callback)
+    for rollout, update in zip(callback.rollouts, (during[:4], during[4:8], during[8:]), strict=True):
+        assert all(th.equal(rollout[0], other) for other in (*rollout, *update))
+
+
+@pytest.mark.parametrize("way", ["backward", "autograd.grad"])
+def test_an_analysis_with_gradients_is_not_learned_from(way: str) -> None:
+    """Of gradients that are thrown away, also where training goes on after it."""
+    policy = make().policy
+    demonstrate(policy)
+    scale = policy.lstm_actor.increment_scale
+    before = scale.count.clone()
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    rows = (1e3 * th.randn(10, 3)).requires_grad_()
+    values, _, _ = policy.evaluate_actions(rows, th.ones(10), RNNStates((zeros, zeros), (zeros, zeros)), th.zeros(10))
+    if way == "backward":
+        values.sum().backward()
+    else:
+        th.autograd.grad(values.sum(), rows)
+    policy.optimizer.zero_grad()
+    changes = demonstrate(policy)
+    assert th.equal(scale.count, before + len(changes))
+    assert policy.lstm_actor.learned_range.high.max() < 200
+
+
 def test_that_of_the_critic_s_own_encoder_is_as_constant() -> None:
     model = make(policy_kwargs={"share_encoder": False})
     seen: list[th.Tensor] = []

@@ -24,7 +24,7 @@ class EncoderArguments:
     :param adjoint: whether an adaptive solver finds gradients by the adjoint equation
     :param interpolation: a name in :data:`sb3_ncde.cde.interpolation.INTERPOLATIONS`
     :param time_channel: whether time is a channel of the path
-    :param scale_increments: whether changes and rates are scaled by their root mean square in rollouts
+    :param scale_increments: whether changes and rates are scaled by their root mean square in what is learned from
     :param rates: whether the rates of the features are channels of the path
     :param path_in_field: whether the field sees the path's value (and rates) beside z
     :param feature_size: size of the features that a linear map makes of z for the heads; None or Z: z itself

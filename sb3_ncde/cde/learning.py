@@ -3,8 +3,8 @@
 The scale of increments is set by what is learned from, and by nothing else: the rows of a loss that has been
 backpropagated and that an optimizer has made a step on, be they of a rollout, of demonstrations or of a replay buffer.
 It is put to use at once, unless a rollout was acted with the present one: then it waits for
-:meth:`Learning.await_rollout`, which the policy calls where RecurrentPPO begins the next rollout. Acting, evaluating,
-gradients alone and switching modes do not change it.
+:meth:`Learning.await_rollout`, which the policy calls where RecurrentPPO begins the next rollout
+(``set_training_mode(False)``). Acting, evaluating and gradients without an optimizer's step do not change it.
 """
 
 import weakref
@@ -46,21 +46,26 @@ class Learning:
         self.learned_range = learned_range
         self.control_dim = control_dim
         self.rates = rates
-        self._awaits_rollout = self._in_rollout = False
+        self._has_rollouts = self._in_rollout = self._learned = False
         self._pending: list[tuple[th.Tensor, th.Tensor]] = []
 
     def await_rollout(self) -> None:
         """Put the scale of what has been learned from to use, as the next step may begin a rollout.
 
-        That of a frozen encoder, which another agent may share, stays.
+        It is called where a policy is told to act, by a callback between rollout and update perhaps: as long as nothing
+        has been learned since the rollout began, the rollout stays. The scale of a frozen encoder, which another agent
+        may share, stays as well.
         """
+        self._has_rollouts = True
+        if self._in_rollout and not self._learned:
+            return
         if self.scale is not None and any(weight.requires_grad for weight in self.weights()):
             self.scale.renew()
-        self._awaits_rollout, self._in_rollout = True, False
+        self._in_rollout = self._learned = False
 
     def note_rollout(self) -> None:
         """Note a step of a rollout: from here to the last update on it the scale stays as it is."""
-        self._in_rollout = self._awaits_rollout
+        self._in_rollout = self._has_rollouts
 
     def watch(
         self, seen: th.Tensor, path: ControlPath, features: th.Tensor, counts: th.Tensor | None, *place: th.Tensor
@@ -88,10 +93,10 @@ class Learning:
         """Note rows in the backward pass, before the optimizer's step. Those without a gradient are padding.
 
         :param gradient: of what the heads see, (rows, output_size)
-        :raises ValueError: for a gradient that is not finite
         """
-        if not bool(gradient.isfinite().all()):
-            refuse_gradient(len(gradient))
+        weight = next((weight for weight in self.weights() if weight.requires_grad), None)
+        if weight is None or weight.grad is None or not bool(weight.grad.any()):
+            self._pending = []  # of gradients that were thrown away: an analysis, or a step without this encoder
         counted = (gradient != 0).any(dim=1)
         knot, window = knot[counted], window[counted]
         newest = features[knot, window]
@@ -113,6 +118,7 @@ class Learning:
         newest, changes = map(th.cat, zip(*self._pending, strict=True))
         _PENDING.discard(self)
         self._pending = []
+        self._learned = True
         self.learned_range.learn(newest)
         if self.scale is not None:
             self.scale.observe(changes)
@@ -131,18 +137,3 @@ def _after_step(optimizer: th.optim.Optimizer, args: Any, kwargs: Any) -> None:
 
 
 register_optimizer_step_post_hook(_after_step)
-
-
-def refuse_gradient(n_rows: int) -> None:
-    """Raise ValueError for a loss whose gradient is not finite, before the optimizer makes all weights NaN of it."""
-    if n_rows == 1:
-        raise ValueError(
-            "The loss of a minibatch of one row is not finite: RecurrentPPO divides advantages by their standard "
-            "deviation, which one row does not have. n_steps * n_envs, divided by batch_size, leaves a remainder of 1: "
-            "choose a batch_size that divides n_steps * n_envs. This minibatch has changed no weight."
-        )
-    raise ValueError(
-        f"The loss of a minibatch of {n_rows} rows is not finite (NaN or infinite gradients). Look for NaN in rewards "
-        "or in what else the loss is made of; if training had diverged before, use a lower learning_rate or "
-        "max_grad_norm. This minibatch has changed no weight."
-    )

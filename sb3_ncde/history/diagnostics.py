@@ -70,6 +70,8 @@ class ClockWatch:
 
     def _counts_up(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> bool:
         """Return whether the time has risen at each of so many observations in a row, in every environment."""
+        if isinstance(self._last, th.Tensor) and self._last.shape != elapsed.shape:  # other environments
+            self._rising, self._last = 0.0, 0.0
         self._rising = th.where((elapsed > self._last) & (episode_starts == 0), self._rising + 1, 0.0)
         self._last = elapsed
         return bool(self._rising.min() >= LONGEST_RISE)

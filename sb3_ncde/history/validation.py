@@ -176,6 +176,26 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
         )
 
 
+def check_gradient(gradient: th.Tensor) -> None:
+    """Raise ValueError for a loss whose gradient is not finite, before the optimizer makes all weights NaN of it.
+
+    :param gradient: of values or log-probabilities, one of each row of a minibatch
+    """
+    if bool(gradient.isfinite().all()):
+        return
+    if len(gradient) == 1:
+        raise ValueError(
+            "The loss of a minibatch of one row is not finite: RecurrentPPO divides advantages by their standard "
+            "deviation, which one row does not have. n_steps * n_envs, divided by batch_size, leaves a remainder of 1: "
+            "choose a batch_size that divides n_steps * n_envs. This minibatch has changed no weight."
+        )
+    raise ValueError(
+        f"The loss of a minibatch of {len(gradient)} rows is not finite (NaN or infinite gradients). Look for NaN in "
+        "rewards or in what else the loss is made of; if training had diverged before, use a lower learning_rate or "
+        "max_grad_norm. This minibatch has changed no weight."
+    )
+
+
 def check_mask(
     mask: th.Tensor, choices: list[int], episode_starts: th.Tensor, history: ObservationHistory, state: State
 ) -> None:

@@ -143,6 +143,26 @@ def test_a_clone_acts_the_same_after_learning_begins() -> None:
     th.testing.assert_close(scale.scale, cloned, rtol=0.3, atol=0.0)
 
 
+def test_a_clone_of_an_agent_that_has_learned_acts_the_same_after_it_learns_again() -> None:
+    """R1: ``set_training_mode(False)`` before demonstrations says that no update on the last rollout follows."""
+    model = make(make_vec_env("sb3_ncde/CartPoleNoVel-v1", 4, seed=0), n_steps=32, batch_size=64, learning_rate=1e-12)
+    model.learn(128)
+    policy = model.policy
+    assert (policy.lstm_actor.increment_scale.scale == 1).all()
+    policy.set_training_mode(False)
+    observations, actions, starts = demonstrations(4, 50)
+    optimizer = th.optim.Adam(policy.parameters(), lr=1e-2)
+    for _ in range(10):
+        loss = -policy.evaluate_actions(observations, actions, states_of(policy, 4), starts)[1].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    before = policy.lstm_actor.increment_scale.scale.clone()
+    assert (before > 10).all()
+    policy.set_training_mode(False)
+    th.testing.assert_close(policy.lstm_actor.increment_scale.scale, before)
+
+
 @pytest.mark.parametrize("missing_values", [False, True])
 def test_600_calls_outside_of_learning_change_no_bit(missing_values: bool) -> None:
     """R7: the first call of ``forward`` put a new scale to use, 600 changed the statistics for good."""
@@ -216,6 +236,16 @@ def test_a_minibatch_of_one_row_is_refused_before_the_optimizer_s_step(n_epochs:
     assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
     model.normalize_advantage = False  # then one row is as good as any
     model.learn(66)
+
+
+@pytest.mark.filterwarnings("ignore:std")
+def test_a_minibatch_of_one_row_is_refused_with_a_frozen_encoder_too() -> None:
+    """R2: the heads would become NaN."""
+    model = make(n_steps=33, batch_size=65)
+    model.policy.lstm_actor.requires_grad_(False)
+    with pytest.raises(ValueError, match="a minibatch of one row"):
+        model.learn(66)
+    assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
 
 
 def test_a_loss_of_nan_is_refused_before_the_optimizer_s_step() -> None:
@@ -360,6 +390,30 @@ def test_whole_sequences_with_gradients(share: bool) -> None:
         policy.predict_values(th.randn(31, 3), states.vf, th.zeros(31))
 
 
+class OwnSequence(NCDEPolicy):
+    """Changes what the heads see."""
+
+    def _process_sequence(self, *args: Any) -> Any:  # type: ignore[override]
+        latent, states = super()._process_sequence(*args)
+        return latent.clamp(-0.5, 0.5), states
+
+
+def test_an_overridden_sequence_is_used_everywhere() -> None:
+    """R6: in the rollout and in the update on it, or the ratio does not begin at 1."""
+    callback = Ratios()
+    make(policy=OwnSequence).learn(192, callback)
+    assert max(callback.worst) < 1e-5
+
+
+def test_other_numbers_of_environments_may_be_acted_on() -> None:
+    """R7: to log values, of others than those of the training."""
+    env = make_vec_env(RandomWalk, 4, seed=0, env_kwargs={"observation": "dict", "longest": 30})
+    policy = make(env, "MultiInputNCDEPolicy", policy_kwargs={"time_key": "time"}).learn(32 * 4).policy
+    observation: Any = make_vec_env(RandomWalk, 3, env_kwargs={"observation": "dict"}).reset()
+    with th.no_grad():
+        policy.forward(policy.obs_to_tensor(observation)[0], states_of(policy, 3), th.ones(3))
+
+
 class OwnHeads(NCDEPolicy):
     """As SB3's page on custom policies does it, without a call of super."""
 
@@ -472,6 +526,35 @@ def test_a_critic_may_see_what_the_actor_does_not(critic_encoder: bool, tmp_path
 def test_critic_keys_that_cannot_be_meant_are_refused(kwargs: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         MultiInputNCDEPolicy(Privileged.observation_space, spaces.Discrete(2), lambda _: 1e-3, **kwargs)
+
+
+@pytest.mark.filterwarnings("ignore:Feature . has been NaN")
+def test_a_critic_without_an_encoder_beside_sensors_that_fail() -> None:
+    """R13: NaN of the actor's sensors reached the critic's head."""
+
+    class Failing(Privileged):
+        def _observe(self) -> Any:
+            observation = super()._observe()
+            observation["sensors"][0] = np.nan
+            return observation
+
+    kwargs = {"critic_keys": ["simulator"], "critic_encoder": False, "missing_values": True, "time_key": "time"}
+    make(make_vec_env(Failing, 2, seed=0), "MultiInputNCDEPolicy", policy_kwargs=kwargs).learn(128)
+
+
+def test_nan_in_what_the_critic_sees_is_named() -> None:
+    """R13: it was found at the end of the rollout only, or as NaN in rewards."""
+
+    class Failing(Privileged):
+        def _observe(self) -> Any:
+            observation = super()._observe()
+            observation["simulator"][1] = np.nan
+            return observation
+
+    kwargs = {"critic_keys": ["simulator"], "time_key": "time"}
+    model = make(make_vec_env(Failing, 2, seed=0), "MultiInputNCDEPolicy", policy_kwargs=kwargs)
+    with pytest.raises(ValueError, match=r"step 0 of its episode: the observation 'simulator' is nan at index \[1\]"):
+        model.learn(64)
 
 
 def test_masks_and_critic_keys_go_together() -> None:
