@@ -104,6 +104,17 @@ def test_of_learning_only_rows_of_a_loss_count() -> None:
     th.testing.assert_close(scale.scale, scale.mean_square.rsqrt())  # at once: nothing was acted on
 
 
+def test_a_loss_of_no_row_teaches_nothing() -> None:
+    policy = make().policy
+    zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
+    states = RNNStates((zeros, zeros), (zeros, zeros))
+    values, _, _ = policy.evaluate_actions(th.randn(4, 3), th.ones(4), states, th.zeros(4))
+    (0.0 * values.sum()).backward()
+    policy.optimizer.step()
+    assert not policy.lstm_actor.increment_scale.count.any()
+    assert policy.lstm_actor.learned_range.low.isposinf().all()
+
+
 def demonstrate(policy: Any, n_passes: int = 1) -> th.Tensor:
     """Learn from a walk in the way of a user's own loop; return the changes of all backward passes."""
     zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)

@@ -163,6 +163,13 @@ def test_a_rebuilt_policy_gives_way_again(other_defaults: Any) -> None:
         assert second.policy.arguments.solver == solver
 
 
+def test_a_policy_inside_another_module_keeps_its_weights() -> None:
+    """There the state dict says nothing of arguments."""
+    outer, other = th.nn.ModuleList([make().policy]), th.nn.ModuleList([make().policy])
+    other.load_state_dict(outer.state_dict())
+    assert th.equal(other[0].value_net.weight, outer[0].value_net.weight)  # type: ignore[union-attr, arg-type]
+
+
 def test_a_file_of_a_later_version_is_refused_by_name() -> None:
     model = make()
     state_dict = model.policy.state_dict()

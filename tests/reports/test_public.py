@@ -188,6 +188,14 @@ def test_arguments_by_their_places() -> None:
     assert isinstance(policy.mlp_extractor.policy_net[1], nn.ReLU)
 
 
+def test_arguments_that_are_given_twice() -> None:
+    """By place and by name: the name won, without a word."""
+    with pytest.raises(TypeError, match="4 arguments by their places: too many, or some twice"):
+        NCDEPolicy(
+            spaces.Box(-1, 1, (2,)), spaces.Discrete(2), lambda _: 1e-3, [8], nn.ReLU, True, False, ortho_init=True
+        )
+
+
 class OwnGenerator(gym.Env[Any, Any]):
     """Seeds a generator of its own, and leaves Gymnasium's alone; or has an old one of NumPy's under its name."""
 
