@@ -64,7 +64,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Keep what a policy, perhaps of a subclass, is made with: :meth:`load_state_dict` may have to make it anew."""
         policy = super().__new__(cls)
-        policy.__dict__["_call"] = (args, kwargs)
+        # But for the spaces, which it has, and the schedule, which may be a function that cannot be pickled.
+        first = ("observation_space", "action_space", "lr_schedule")
+        policy.__dict__["_call"] = (args[3:], {name: value for name, value in kwargs.items() if name not in first})
         return policy
 
     def __init__(
@@ -80,7 +82,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         by_place = dict(zip(SB3_ARGUMENTS, args, strict=False))
         if len(args) > len(SB3_ARGUMENTS) or by_place.keys() & kwargs.keys():
             raise TypeError(f"{name} got {len(args)} arguments by their places: too many, or some twice.")
-        kwargs = by_place | kwargs
+        kwargs = by_place | kwargs | self.__dict__.pop("_saved", {})
         # Plain attributes are what a module may have before it is initialised.
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
         self._given = frozenset(kwargs)
@@ -218,10 +220,13 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             )
         self._least_size = room
         given, (args, kwargs) = self._given, self._call
-        example = next(self.parameters())
-        training = self.training
-        others = {field.name: getattr(arguments, field.name) for field in fields(arguments) if field.name not in given}
-        type(self).__init__(self, *args, **(kwargs | others))
+        example, training = next(self.parameters()), self.training
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        first = (self.observation_space, self.action_space, lambda _: learning_rate)
+        names = [field.name for field in fields(arguments) if field.name not in given]
+        # Not as arguments of a subclass, which may not take them.
+        self.__dict__["_saved"] = {name: getattr(arguments, name) for name in names}
+        type(self).__init__(self, *first, *args, **kwargs)
         self._given = given
         self.to(example.device, example.dtype).train(training)
 

@@ -98,10 +98,10 @@ def test_a_default_that_becomes_longer_or_shorter(longer: int, monkeypatch: pyte
 
 
 class Fixed(NCDEPolicy):
-    """A policy with a fixed argument, and one of its own."""
+    """A policy with a fixed argument, and one of its own, which takes no others."""
 
-    def __init__(self, *args: Any, width: int = 3, **kwargs: Any) -> None:
-        super().__init__(*args, solver="euler", **kwargs)
+    def __init__(self, *args: Any, use_sde: bool = False, width: int = 3) -> None:
+        super().__init__(*args, solver="euler", use_sde=use_sde)
         self.own = th.nn.Linear(width, width)
 
 

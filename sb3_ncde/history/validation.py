@@ -172,7 +172,8 @@ def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationH
             f"{_where(env, episode_starts, history, state)}: the timestamp is {time[env].item():g} after "
             f"{last_time[env].item():g}, but time cannot run backwards within an episode. If it is the time since the "
             "observation before, set time_kind='elapsed'; at an episode's beginning pass episode_start (in training: "
-            f"the environment was reset without the algorithm knowing, by a callback perhaps). {NORMALIZED_TIME}"
+            f"the environment was reset without the algorithm knowing, by a callback perhaps; after one "
+            f"has stopped learn(), call model.set_env(model.get_env())). {NORMALIZED_TIME}"
         )
 
 

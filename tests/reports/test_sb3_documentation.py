@@ -318,6 +318,13 @@ def test_sb3_s_callbacks(tmp_path: Path) -> None:
     assert model.num_timesteps == 20 + 32
 
 
+class FromZero(RandomWalk):
+    def reset(self, **kwargs: Any) -> Any:
+        _, info = super().reset(**kwargs)
+        self.now = 0.0
+        return self._observe(), info
+
+
 @pytest.mark.parametrize("time_kind", ["elapsed", "timestamp"])
 def test_training_that_a_callback_has_stopped_goes_on(time_kind: str) -> None:
     """Callbacks, StopTrainingOnMaxEpisodes, and Tensorboard, Basic Usage: reset_num_timesteps=False.
@@ -325,7 +332,8 @@ def test_training_that_a_callback_has_stopped_goes_on(time_kind: str) -> None:
     A callback that returns False leaves RecurrentPPO with the observation of before the last step, which may be of an
     episode that is over: set_env() tells it so.
     """
-    env = walks(observation="column", time_kind=time_kind)
+    env_kwargs = {"observation": "column", "time_kind": time_kind, "longest": 20}
+    env = make_vec_env(FromZero, 2, seed=0, env_kwargs=env_kwargs)
     model = make(env=env, policy_kwargs={"time_key": 1, "time_kind": time_kind})
     for episodes in (1, 2, 3):
         model.learn(10**6, StopTrainingOnMaxEpisodes(episodes))
@@ -357,15 +365,14 @@ def test_a_callback_changes_the_model() -> None:
                     model.policy.load_state_dict(copy.deepcopy(model.policy.state_dict()))
                 np.testing.assert_array_equal(model.policy.parameters_to_vector(), vector)
             if self.n_calls in (5, 9, 13):
-                states, rows = self.locals["lstm_states"], self.locals["obs_tensor"]
-                rewound = RNNStates(*(tuple(part.clone() for part in pair) for pair in model._last_lstm_states))
                 with th.no_grad():
-                    starts = self.locals["episode_starts"]
                     _, log_prob, _ = model.policy.evaluate_actions(
-                        rows, th.as_tensor(self.locals["actions"]), rewound, starts
+                        self.locals["obs_tensor"],
+                        th.as_tensor(self.locals["actions"]),
+                        model._last_lstm_states,
+                        self.locals["episode_starts"],
                     )
                 th.testing.assert_close(log_prob, self.locals["log_probs"])
-                assert states.pi[0].shape == rewound.pi[0].shape
             return True
 
     make().learn(32, Change())
@@ -395,7 +402,7 @@ def test_a_policy_is_used_without_its_model(tmp_path: Path) -> None:
     assert results[0] == results[1] == results[2]
 
 
-def test_a_single_step_needs_no_vectorised_environment() -> None:
+def test_an_environment_by_its_name_and_one_of_dicts() -> None:
     """Getting Started: a model by one line, an environment's name; Examples, Dict Observations: SimpleMultiObsEnv."""
     assert make(env="CartPole-v1").learn(16).num_timesteps == 16
     make("MultiInputNCDEPolicy", SimpleMultiObsEnv(random_start=False)).learn(16)
@@ -473,7 +480,7 @@ def test_a_compiled_policy(tmp_path: Path) -> None:
     The compiler itself is left out, as it takes longer than all the other tests here.
     """
     plain, compiled = make(), make()
-    compiled.policy = th.compile(compiled.policy)
+    compiled.policy = th.compile(compiled.policy, backend="eager")
     with th.compiler.set_stance("force_eager"):
         for model in (plain, compiled):
             model.set_random_seed(0)
