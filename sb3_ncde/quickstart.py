@@ -11,20 +11,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import matplotlib as mpl
 import torch as th
 from gymnasium import spaces
-from rich.console import Console
-from rich.table import Table
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
-from tqdm import TqdmExperimentalWarning
 
-from sb3_ncde.hyperparams import Settings, settings
+try:
+    import matplotlib as mpl
+    from rich.console import Console
+    from rich.table import Table
+    from stable_baselines3.common.monitor import load_results
+    from tqdm import TqdmExperimentalWarning
+
+    from sb3_ncde.hyperparams import Settings, settings
+except ImportError as error:
+    if (error.name or "").split(".")[0] not in ("matplotlib", "pandas", "rich", "tqdm", "yaml"):
+        raise
+    sys.exit(
+        f"sb3_ncde.quickstart needs {error.name}, which is not installed. It comes with the extra train; in a clone of "
+        "this package: pip install '.[train]'"
+    )
 
 
 class Yardstick(NamedTuple):

@@ -1,5 +1,7 @@
 """The command behind `make train`, the settings that it takes, and the environments that the package registers."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +164,15 @@ def test_environments_show_positions_only(env_id: str, size: int) -> None:
     assert full.spec is not None
     assert env.spec.max_episode_steps == full.spec.max_episode_steps
     np.testing.assert_array_equal(env.step(action)[0], full.step(action)[0][positions])
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"), [("matplotlib", True), ("yaml", True), ("sb3_ncde.hyperparams", False)]
+)
+def test_without_the_extra_one_sentence_says_what_to_install(module: str, sentence: bool) -> None:
+    """U12: "No module named 'matplotlib'" and no more."""
+    code = f"import sys; sys.modules[{module!r}] = None; import sb3_ncde.quickstart"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert ("pip install '.[train]'" in done.stderr) == sentence
+    assert ("Traceback" in done.stderr) != sentence
