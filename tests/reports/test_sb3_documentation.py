@@ -474,6 +474,7 @@ def test_parameters_as_a_vector() -> None:
     np.testing.assert_allclose(values_of(second), values_of(first), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, where its compiler is first imported
 def test_a_compiled_policy(tmp_path: Path) -> None:
     """Examples, Compiling models: it learns through the wrapper, is saved without it, and loads.
 
