@@ -25,7 +25,7 @@ def main() -> None:
     sequences, _ = history.append(
         th.from_numpy(values).view(1, STEPS, 1), elapsed, (empty, empty), th.zeros(1, STEPS, dtype=th.float64)
     )
-    windows = history.rule.windows(sequences)
+    windows = sequences.windows()
     knot, window = windows.knot.numpy(), windows.window.numpy()
 
     figure, (path, bars) = plt.subplots(

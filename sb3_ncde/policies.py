@@ -17,7 +17,7 @@ from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -26,6 +26,7 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch.nn import functional as F
 
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import SB3_ARGUMENTS, NCDEArguments, split_arguments
@@ -100,6 +101,13 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
+        # Of such observations nothing is to be made in preprocessing.
+        self._plain = (
+            isinstance(observation_space, spaces.Box)
+            and len(observation_space.shape) > 0
+            and not is_image_space(observation_space)
+            and self.arguments.time_key is None
+        )
         self._failures = FailureWatch()
         self._clock = ClockWatch(self.arguments.dt, self.arguments.time_kind == "timestamp")
         self._calls_without_memory = 0
@@ -246,12 +254,16 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         return self._features(obs, features_extractor or self.features_extractor)
 
     def _features(self, obs: PyTorchObs, extractor: BaseFeaturesExtractor) -> th.Tensor:
-        observation = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
-        reader = self._actor_reader if extractor is self.pi_features_extractor else self._critic_reader
-        values, time = reader.read(observation)
+        time: th.Tensor | None = None
+        if self._plain and isinstance(obs, th.Tensor):
+            values: PyTorchObs = obs.float()
+        else:
+            observation = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
+            reader = self._actor_reader if extractor is self.pi_features_extractor else self._critic_reader
+            values, time = reader.read(observation)
         features: th.Tensor = extractor(values)
         if time is None:
-            time = features.new_ones(features.shape[0])
+            return F.pad(features, (0, 1), value=1.0)
         return th.cat((features, time.to(features.dtype).unsqueeze(1)), dim=1)
 
     def _extract(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:

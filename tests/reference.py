@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch as th
 import torchcde
 
+from sb3_ncde.acting.path import SHORTEST
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.cde.path import SHORTEST
 from sb3_ncde.cde.vector_field import VectorField
 
 SUB_STEPS = 4

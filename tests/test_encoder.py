@@ -9,11 +9,12 @@ import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sb3_ncde.acting.path import SHORTEST
+from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.cde.interpolation import INTERPOLATIONS
-from sb3_ncde.cde.path import SHORTEST, control_path
-from sb3_ncde.cde.solvers import SOLVERS
+from sb3_ncde.cde.path import control_path
 from sb3_ncde.cde.trajectory import between
 from sb3_ncde.history.observation_history import ObservationHistory, State
 from tests.reference import SUB_STEPS, ReferenceHistory, reference_path, reference_z

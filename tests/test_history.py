@@ -45,7 +45,7 @@ def test_windows_are_those_of_the_plain_loop(timestamps: bool, data: tuple[int, 
         sequences, state = history.append(
             features[:, chunk], time[:, chunk], state, th.from_numpy(starts[:, chunk]).double()
         )
-        windows = history.rule.windows(sequences)
+        windows = sequences.windows()
         row = 0
         for i in range(n_seq):
             for t in range(begin, end):

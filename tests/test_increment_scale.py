@@ -358,7 +358,7 @@ def test_all_that_field_and_heads_see_is_of_order_1(late: int, missing: bool) ->
         seen["heads"].append(found)
         return found
 
-    encoder.path, encoder._read_out = noting_path, noting_read_out
+    encoder.path, encoder._read_out, encoder._stepper = noting_path, noting_read_out, None
     _, callback = model._setup_learn(10_000, reset_num_timesteps=False)
     model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
     for name, parts in seen.items():

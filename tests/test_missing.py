@@ -12,9 +12,10 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_ncde.acting.path import SHORTEST
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.cde.path import SHORTEST, control_path
+from sb3_ncde.cde.path import control_path
 from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.sensors import IrregularSampling, SensorDropout
@@ -165,7 +166,7 @@ def test_invariants_with_gaps(
     state: Any = (zeros, zeros)
     for t in range(n_steps):
         step, state = encoder.step(sequences[:, t], state, starts[:, t])
-        th.testing.assert_close(step, unrolled[:, t], rtol=0, atol=1e-10)
+        th.testing.assert_close(step, unrolled[:, t], rtol=0, atol=1e-8)  # softplus in PyTorch is x above 20: 2e-9 off
     assert all(map(th.equal, state, after))
     order = [2, 0, 1]
     permuted, _ = encoder(sequences[order].flatten(0, 1), (zeros, zeros), starts[order].flatten())

@@ -22,10 +22,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
+from sb3_ncde.acting import solver
 from sb3_ncde.arguments import NCDEArguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.cde.path import ControlPath
-from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 
@@ -331,7 +331,7 @@ def test_dt_enters_the_channel_of_time_alone(dt: float) -> None:
     zeros = th.zeros(1, 1, policy.lstm_actor.hidden_size)
     rows = th.arange(12.0).view(4, 3)
     appended, _ = policy.lstm_actor.append(th.cat((rows, th.ones(4, 1)), dim=1), (zeros, zeros), th.zeros(4))
-    windows = policy.lstm_actor.history.rule.windows(appended)
+    windows = appended.windows()
     increments = policy.lstm_actor.path(windows.features, windows.elapsed).increments
     assert (increments[..., 0] == dt).all()
     assert (increments[..., 1:4] == 3.0).all()
@@ -385,19 +385,14 @@ def sb3_states(states: Any) -> Any:
 @pytest.mark.parametrize("hop_length", [None, 8])
 def test_work_of_a_step_does_not_grow_with_the_history(hop_length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the evaluations of the field at rollout: one interval per step, however long the history is."""
-    product = VectorField.product
+    field = solver.field
     rows: list[int] = []
 
-    def counting(self: VectorField) -> Any:
-        field = product(self)
+    def counted(z: Any, *args: Any) -> Any:
+        rows.append(len(z))
+        return field(z, *args)
 
-        def counted(*args: Any) -> th.Tensor:
-            rows.append(len(args[0]))
-            return field(*args)
-
-        return counted
-
-    monkeypatch.setattr(VectorField, "product", counting)
+    monkeypatch.setattr(solver, "field", counted)
     per_length = []
     for history_length in (8, 64):
         model = make(env=walks(2, longest=200), policy_kwargs={"history_length": history_length})
@@ -405,7 +400,7 @@ def test_work_of_a_step_does_not_grow_with_the_history(hop_length: int | None, m
         rows.clear()
         act(model, model.env, 100)
         per_length.append(sum(rows))
-    assert per_length == [2 * 2 * 2 * 99] * 2  # stages, environments, open windows, steps that continue
+    assert per_length == [2 * 2 * 2 * 100] * 2  # stages, environments, open windows, steps
 
 
 def test_predict_refuses_a_state_of_other_environments() -> None:

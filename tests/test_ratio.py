@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_ncde  # noqa: F401
-from sb3_ncde.cde.solvers import SOLVERS
+from sb3_ncde.acting.tableaus import SOLVERS
 from tests.envs import RandomWalk
 
 

@@ -21,6 +21,7 @@ ROOMS = (
     "presets",
     "hyperparams",
     "cde",  # the equation
+    "acting",  # a step of it in NumPy
     "history",  # what is remembered
     "sensors",  # the public paths of what is in envs
     "wrappers",

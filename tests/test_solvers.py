@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch as th
 
+from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.interpolation import Linear
-from sb3_ncde.cde.solvers import SOLVERS, Field, FixedSolver
+from sb3_ncde.cde.solvers import Field, FixedSolver
 
 
 def random_increments(knots: int = 5, batch: int = 3, channels: int = 2) -> th.Tensor:

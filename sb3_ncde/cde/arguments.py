@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.interpolation import INTERPOLATIONS
 from sb3_ncde.cde.read_out import FEATURE_NORMS
-from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, SOLVERS, AdaptiveSolver, FixedSolver, Solver
+from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, AdaptiveSolver, FixedSolver, Solver
 from sb3_ncde.plain_values import check_choice, check_integer, check_positive, check_type
 
 
@@ -17,7 +18,7 @@ class EncoderArguments:
     :param field_depth: hidden layers of the vector field
     :param initial_width: units of each hidden layer of the network that makes z of the window's oldest observation
     :param initial_depth: hidden layers of that network
-    :param solver: a name in :data:`sb3_ncde.cde.solvers.SOLVERS` or :data:`sb3_ncde.cde.solvers.ADAPTIVE_SOLVERS`
+    :param solver: a name in :data:`sb3_ncde.acting.tableaus.SOLVERS` or :data:`sb3_ncde.cde.solvers.ADAPTIVE_SOLVERS`
     :param solver_steps: steps per interval of a fixed-step solver
     :param rtol: relative tolerance of an adaptive solver
     :param atol: absolute tolerance of an adaptive solver

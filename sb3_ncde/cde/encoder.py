@@ -4,21 +4,23 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
+from sb3_ncde.acting.description import Description, Weights
+from sb3_ncde.acting.interpolation import INTERPOLATIONS as INTERPOLATIONS_IN_NUMPY
+from sb3_ncde.acting.networks import FEATURE_NORMS as NORMS_IN_NUMPY
+from sb3_ncde.acting.networks import Layer
+from sb3_ncde.acting.stepper import Stepper
+from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.host_weights import HostWeights, on_host
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
 from sb3_ncde.cde.path import ControlPath, control_path
 from sb3_ncde.cde.read_out import FEATURE_NORMS
-from sb3_ncde.cde.solvers import SOLVERS
-from sb3_ncde.cde.step_cache import StepCache
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
 from sb3_ncde.history.windows import Sequences
-
-MAX_CARRIED = 8
-"""Open windows of an environment up to which their solutions are carried from step to step."""
 
 
 class NeuralCDE(nn.Module):
@@ -79,16 +81,50 @@ class NeuralCDE(nn.Module):
         self.output_size = feature_size
         if arguments.skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1
-        self._cache: StepCache | None = None
         self.learned_range = LearnedRange(features_dim)
         scale = self.increment_scale if arguments.scale_increments else None
+        self._host = HostWeights(
+            (
+                () if self.control is None else (self.control,),
+                [layer for layer in self.initial if isinstance(layer, nn.Linear)],
+                list(self.field.layers),
+                () if self.field.drive_layer is None else (self.field.drive_layer,),
+                () if self.read_out is None else (self.read_out,),
+            )
+        )
+        self._weights: Weights | None = None
+        self._stepper = self._make_stepper()
         self.learning = Learning(self.parameters, scale, self.learned_range, self.control_dim, arguments.rates)
 
-    @property
-    def _carries(self) -> bool:
-        """Whether :meth:`step` goes on from the solutions of the step before."""
-        by_intervals = self.arguments.solver in SOLVERS and self.interpolation.local and not self.history.missing_values
-        return by_intervals and self.history.rule.n_open <= MAX_CARRIED
+    def _make_stepper(self) -> Stepper | None:
+        """Return what steps in NumPy, where all that the arguments choose is there."""
+        arguments, history = self.arguments, self.history
+        choices = (
+            (arguments.solver, SOLVERS),
+            (arguments.interpolation, INTERPOLATIONS_IN_NUMPY),
+            (arguments.feature_norm, NORMS_IN_NUMPY),
+        )
+        if any(choice not in known for choice, known in choices):
+            return None
+        return Stepper(
+            Description(
+                rule=history.rule,
+                state_size=history.size,
+                features_dim=history.features_dim,
+                control_dim=self.control_dim,
+                unit=history.unit,
+                timestamps=history.timestamps,
+                missing_values=history.missing_values,
+                time_scale=self.time_scale,
+                time_channel=arguments.time_channel,
+                rates=arguments.rates,
+                interpolation=arguments.interpolation,
+                tableau=SOLVERS[arguments.solver],
+                solver_steps=arguments.solver_steps,
+                feature_norm=arguments.feature_norm,
+                skip=arguments.skip,
+            )
+        )
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode the history of every step.
@@ -98,6 +134,11 @@ class NeuralCDE(nn.Module):
         :param episode_starts: 1 where an observation is the first of its episode, (N * T,)
         :return: features for the heads, (N * T, output_size), and the histories after the last step
         """
+        if th._C._get_tracing_state() is not None:
+            raise RuntimeError(
+                "NCDEPolicy cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
+                "outside of PyTorch, so that a trace would keep the windows of its example for ever."
+            )
         acting = not th.is_grad_enabled() and len(observations) == state[0].shape[1]
         return (self.step if acting else self.unroll)(observations, state, episode_starts)
 
@@ -109,53 +150,37 @@ class NeuralCDE(nn.Module):
     def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode one step of N environments as :meth:`unroll` does, without gradients.
 
-        The solutions of the L open windows are carried along from the last call, so that a step is one interval of
-        each. They are used only for exactly the histories and the weights that they were computed for, and are solved
-        anew from the history otherwise: the history remains the state, and nothing goes stale. Where windows are many
-        (a small hop) carrying them saves nothing, and where an interval is not solved by itself (a cubic path, an
-        adaptive solver) it cannot be done: then the step is solved as by :meth:`unroll`.
+        It is done in NumPy, by :class:`sb3_ncde.acting.stepper.Stepper`, which goes on from the solutions of the step
+        before. An adaptive solver needs PyTorch.
 
         :param observations: features and time of N environments, (N, D + 1)
         :param state: the histories before them, two tensors (1, N, hidden_size)
         :param episode_starts: 1 where an observation is the first of its episode, (N,)
         :return: features for the heads, (N, output_size), and the histories after this step
         """
-        with th.no_grad():
-            appended, after = self.append(observations, state, episode_starts)
-            if not self._carries:
-                return self._encode(appended), after
-            weights = (*self.parameters(), self.increment_scale.scale)
-            cache = self._cache
-            if cache is not None and cache.belongs_to(state, weights):
-                weights = cache.weights
-                z, values = self._continue(cache, appended)
-            else:
-                weights = tuple(weight.clone() for weight in weights)
-                features, elapsed = self.history.rule.open_windows(appended)
-                path = self.path(features, elapsed)
-                z, values = self._solve(self.begin(features[0]), path)[-1], path.values[-1]
-            # A copy of the histories: predict() hands out views of them, which the caller may write to.
-            self._cache = StepCache(tuple(part.clone() for part in after), weights, z, values)
-            serving = th.from_numpy(self.history.rule.serving(appended)).to(z.device)
-            return self._read_out(appended.line[:, -1], z[serving], values[serving]), after
-
-    def _continue(self, cache: StepCache, appended: Sequences) -> tuple[th.Tensor, th.Tensor]:
-        """Carry z (N * L, Z) and values (N * L, V) over the newest interval, and begin the windows that begin."""
-        # The observation before and the newest, once for each open window: (N, 2, D + 1) -> (2, N * L, D + 1)
-        interval = appended.line[:, -2:].transpose(0, 1).repeat_interleave(self.history.rule.n_open, dim=1)
-        path = self.path(interval[..., :-1], interval[..., -1], cache.values)
-        z, values = self._solve(cache.z, path)[-1], path.values[-1]
-        env, window = self.history.rule.beginning(appended)
-        if env.size:
-            rows = th.from_numpy(window).to(z.device)
-            first = appended.line[th.from_numpy(env).to(z.device), -1:, :].transpose(0, 1)  # (1, ..., D + 1)
-            z[rows] = self.begin(first[0, :, :-1])
-            values[rows] = self.path(first[..., :-1], first[..., -1]).values[0]
-        return z, values
+        first, second = state
+        if self._stepper is None or first.dtype not in (th.float32, th.float64):
+            with th.no_grad():
+                return self.unroll(observations, state, episode_starts)
+        if self._host.renewed(self.increment_scale.scale) or self._weights is None:
+            control, initial, field, drive, read_out, scale = self._host.arrays()
+            # What the drive adds to the first layer of the field has that layer's bias in it.
+            drive = tuple(Layer(layer.weight, field[0].bias) for layer in drive)
+            one = [group[0] if group else None for group in (control, drive, read_out)]
+            self._weights = Weights(one[0], initial, field, one[1], one[2], scale)
+        weights, key = self._weights, self._host.numbers()
+        rows = on_host(observations.to(first.dtype))
+        histories, starts = (on_host(first), on_host(second)), on_host(episode_starts) > 0
+        seen, (first_after, second_after) = self._stepper.step(
+            rows[:, :-1], rows[:, -1], histories, starts, weights, key
+        )
+        device = first.device
+        after = (th.from_numpy(first_after).to(device), th.from_numpy(second_after).to(device))
+        return th.from_numpy(seen).to(device), after
 
     def _encode(self, appended: Sequences) -> th.Tensor:
         """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
-        windows = self.history.rule.windows(appended)
+        windows = appended.windows()
         path = self.path(windows.features, windows.elapsed)
         z = self._solve(self.begin(windows.features[0]), path)
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
@@ -166,11 +191,6 @@ class NeuralCDE(nn.Module):
 
     def append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
         """Append observations, as :meth:`forward` takes them, to the histories."""
-        if th._C._get_tracing_state() is not None:
-            raise RuntimeError(
-                "NCDEPolicy cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
-                "outside of PyTorch, so that a trace would keep the windows of its example for ever."
-            )
         n_seq = state[0].shape[1]
         # The state decides the precision, as the observations are float32 whatever the policy is.
         sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)

@@ -10,10 +10,8 @@ from typing import ClassVar
 import torch as th
 import torchcde
 
+from sb3_ncde.acting.interpolation import LARGEST_RATIO
 from sb3_ncde.cde.path import ControlPath, held
-
-LARGEST_RATIO = 10.0
-"""Of an interval to the one before it: a longer interval has its slope at the start as if it were this long."""
 
 
 class Interpolation(ABC):
@@ -25,8 +23,6 @@ class Interpolation(ABC):
 
     least_order: ClassVar[int] = 1
     """Order below which a fixed solver, one step an interval, would follow the path late."""
-    local: ClassVar[bool] = True
-    """Whether an interval runs the same whatever came before it, so that a solution goes on from any knot."""
     pieces: ClassVar[int] = 1
     """Intervals that it makes of one between two observations."""
     needs_time: ClassVar[bool] = False
@@ -111,7 +107,6 @@ class Hermite(Interpolation):
     """
 
     least_order = 4
-    local = False
 
     @classmethod
     def through(cls, path: ControlPath, drive: th.Tensor | None) -> "Hermite":

@@ -4,11 +4,7 @@ from typing import NamedTuple
 
 import torch as th
 
-SHORTEST = 0.1
-"""Fraction of a nominal step: what changes in less time has the rate as if it had taken as long.
-
-A short interval divides the noise of values and timestamps by almost nothing; one such rate would drown all the others.
-"""
+from sb3_ncde.acting.path import SHORTEST
 
 
 class ControlPath(NamedTuple):

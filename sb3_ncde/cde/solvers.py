@@ -7,11 +7,12 @@ integrates a linear control exactly, and an increment of zero (padding) leaves z
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch as th
 import torchcde
 
+from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.interpolation import Interpolation
 
 Field = Callable[[th.Tensor, th.Tensor, th.Tensor | None], th.Tensor]
@@ -22,31 +23,6 @@ MAX_EVALUATIONS = 5_000
 SMALLEST_STEP = 1e-8
 """Of an adaptive solver, in intervals: none is smaller, so that it meets MAX_EVALUATIONS before an underflow."""
 
-
-class Tableau(NamedTuple):
-    """Butcher tableau of an explicit Runge-Kutta method.
-
-    :param nodes: where in the step each stage is evaluated, as fractions of the step
-    :param matrix: for each stage, the weights of the slopes before it
-    :param weights: the weights of the slopes in the step
-    :param order: p, where the error of a solution falls with the p-th power of the step
-    """
-
-    nodes: tuple[float, ...]
-    matrix: tuple[tuple[float, ...], ...]
-    weights: tuple[float, ...]
-    order: int
-
-
-SOLVERS: dict[str, Tableau] = {
-    "euler": Tableau((0.0,), ((),), (1.0,), order=1),
-    "midpoint": Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0), order=2),
-    "heun": Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5), order=2),
-    "rk4": Tableau(
-        (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), order=4
-    ),
-}
-"""The fixed-step solvers by name (Hairer, Norsett, Wanner 1993, chapter II.1). A line here is all that one takes."""
 
 ADAPTIVE_SOLVERS = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 """The adaptive solvers of torchdiffeq, which torchcde calls."""

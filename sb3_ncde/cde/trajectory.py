@@ -21,7 +21,7 @@ def between(encoder: NeuralCDE, observations: th.Tensor, n_points: int) -> tuple
     starts = observations.new_zeros(len(observations))
     with th.no_grad():
         appended, _ = encoder.append(observations, (empty, empty), starts)
-        windows = encoder.history.rule.windows(appended)
+        windows = appended.windows()
         curve = encoder.curve(encoder.path(windows.features, windows.elapsed))
         field, pieces = encoder.field.product(), curve.pieces
         knots = encoder.solver.integrate(field, encoder.begin(windows.features[0]), curve)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-from sb3_ncde.history.windows import Integers, Sequences, WindowRule, index_tensor, like
+from sb3_ncde.history.window_rule import Integers, WindowRule
+from sb3_ncde.history.windows import Sequences, index_tensor, like
 
 State = tuple[th.Tensor, ...]
 """The recurrent state as sb3-contrib carries it: a pair of tensors (1, N, size)."""
@@ -70,7 +71,7 @@ class ObservationHistory:
         :param time: their times, in the caller's unit, (N, T)
         :param state: the histories before them, two tensors (1, N, size)
         :param episode_starts: 1 where an observation is the first of its episode, 0 elsewhere, (N, T)
-        :return: the sequences, for :meth:`WindowRule.windows`, and the histories after the last step
+        :return: the sequences, for :meth:`Sequences.windows`, and the histories after the last step
         """
         count, last_time, slots = self.unpack(state)
         seen, points = self._count(count.detach().cpu().numpy(), episode_starts.detach().cpu().numpy())

@@ -5,8 +5,9 @@ from typing import Any
 
 import optuna
 
+from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.interpolation import INTERPOLATIONS
-from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, SOLVERS
+from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS
 from sb3_ncde.hyperparams import with_schedules
 
 PPO = ("learning_rate", "ent_coef", "clip_range", "n_epochs", "max_grad_norm")

@@ -1,0 +1,91 @@
+"""What a step in NumPy has to know of an encoder: its sizes, its choices and its weights."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from sb3_ncde.acting.networks import Array, Layer
+from sb3_ncde.acting.tableaus import Tableau
+from sb3_ncde.history.window_rule import WindowRule
+
+
+@dataclass(frozen=True)
+class Description:
+    """The sizes and choices of an encoder. The letters are those of :class:`sb3_ncde.cde.encoder.NeuralCDE`.
+
+    :param rule: H and S
+    :param state_size: of each tensor of the pair that is the state, per environment
+    :param features_dim: D, size of one observation
+    :param control_dim: K, controls of the path
+    :param unit: length of a nominal step, in the unit of the observed time
+    :param timestamps: whether the observed time is a timestamp; otherwise it is the time since the observation before
+    :param missing_values: whether features may be NaN
+    :param time_scale: what a nominal step counts in the channel of time
+    :param time_channel: whether time is a channel of the path
+    :param rates: whether the rates of the controls are
+    :param interpolation: a name in :data:`sb3_ncde.acting.interpolation.INTERPOLATIONS`
+    :param tableau: of the solver
+    :param solver_steps: per interval
+    :param feature_norm: a name in :data:`sb3_ncde.acting.networks.FEATURE_NORMS`
+    :param skip: whether the newest features, rates and elapsed time go to the heads beside z
+    """
+
+    rule: WindowRule
+    state_size: int
+    features_dim: int
+    control_dim: int
+    unit: float
+    timestamps: bool
+    missing_values: bool
+    time_scale: float
+    time_channel: bool
+    rates: bool
+    interpolation: str
+    tableau: Tableau
+    solver_steps: int
+    feature_norm: str
+    skip: bool
+
+    @cached_property
+    def slot_size(self) -> int:
+        """Numbers of an observation in the state: features, with missing values their counts, elapsed time."""
+        return self.features_dim * (2 if self.missing_values else 1) + 1
+
+    @cached_property
+    def packed_size(self) -> int:
+        """Numbers of a history in the state: count, time, H slots."""
+        return 2 + self.rule.history_length * self.slot_size
+
+    @cached_property
+    def ages_dim(self) -> int:
+        """Ages among the values of the path, and counts among its channels."""
+        return self.features_dim if self.missing_values else 0
+
+    @cached_property
+    def values_dim(self) -> int:
+        """V, values of the path: controls, rates, ages."""
+        return self.control_dim * (2 if self.rates else 1) + self.ages_dim
+
+    @cached_property
+    def channels(self) -> int:
+        """C, channels of the path: time, controls, rates, counts."""
+        return int(self.time_channel) + self.values_dim
+
+
+class Weights(NamedTuple):
+    """The weights of an encoder.
+
+    :param control: the projection of the features, or None
+    :param initial: the layers of the network that makes z of a window's oldest observation
+    :param field: the layers of the vector field; with ``drive``, the bias of the first is added there
+    :param drive: from the path's values to the first layer of the field, or None: the field sees z alone
+    :param read_out: from z to the features for the heads, or None: z itself
+    :param scale: of the changes and rates of the controls, (V,)
+    """
+
+    control: Layer | None
+    initial: tuple[Layer, ...]
+    field: tuple[Layer, ...]
+    drive: Layer | None
+    read_out: Layer | None
+    scale: Array

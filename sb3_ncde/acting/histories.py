@@ -1,0 +1,88 @@
+"""One observation is appended to each of N histories.
+
+The same as :class:`sb3_ncde.history.observation_history.ObservationHistory` does for sequences, in the same layout.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sb3_ncde.acting.description import Description
+from sb3_ncde.acting.networks import Array
+from sb3_ncde.history.window_rule import Integers, WindowRule
+
+
+class Histories(NamedTuple):
+    """The histories of N environments.
+
+    :param packed: count, time of the newest observation, H slots, and zeros up to twice the state's size, (N, 2 * size)
+    :param phase: of the newest step, 0 where the history is empty, (N,); see
+        :class:`sb3_ncde.history.window_rule.Phases`
+    :param empty: whether some are, perhaps
+    :param most: of the counts, or more
+    """
+
+    packed: Array
+    phase: Integers
+    empty: bool
+    most: int
+
+    def state(self) -> tuple[Array, Array]:
+        """Return the state, two arrays (1, N, size)."""
+        size = self.packed.shape[1] // 2
+        return self.packed[None, :, :size].copy(), self.packed[None, :, size:].copy()
+
+
+def unpack(state: tuple[Array, Array], rule: WindowRule) -> Histories:
+    """Return the histories that are in a state, two arrays (1, N, size)."""
+    packed = np.concatenate(state, axis=2)[0]
+    seen = packed[:, 0].astype(np.int64)
+    return Histories(packed, rule.phase(seen), empty=True, most=int(seen.max()))
+
+
+def append(histories: Histories, features: Array, time: Array, starts: Array, description: Description) -> Histories:
+    """Append an observation to each history.
+
+    :param features: NaN where not observed, (N, D)
+    :param time: of the observations, as observed, (N,)
+    :param starts: whether each is the first of its episode, (N,)
+    """
+    before, phase, first, most = histories
+    rule, phases = description.rule, description.rule.phases
+    used, slot, size = description.packed_size, description.slot_size, description.features_dim
+    packed = np.zeros(before.shape, before.dtype)
+    newest = packed[:, used - slot : used]
+    count, elapsed = packed[:, 0], newest[:, -1]
+    np.add(before[:, 0], 1.0, out=count)
+    phase, most = phases.following[phase], most + 1
+    if starts.any():
+        first = True
+        phase[starts] = 1
+        count[starts] = 1.0
+    if most > rule.most:
+        count[:] = rule.wrap(count.astype(np.int64))
+        most = int(count.max())
+    if description.timestamps:
+        packed[:, 1] = time
+        np.subtract(time, before[:, 1], out=elapsed)
+        elapsed /= description.unit
+    else:
+        np.divide(time, description.unit, out=elapsed)
+    np.maximum(elapsed, 0.0, out=elapsed)
+    packed[:, 2 : used - slot] = before[:, 2 + slot : used]
+    if description.missing_values:
+        held, counts = newest[:, :size], newest[:, size:-1]
+        observed = features == features
+        held[:] = np.where(observed, features, before[:, used - slot : used - slot + size])
+        np.add(before[:, used - slot + size : used - 1], observed, out=counts)
+    else:
+        newest[:, :-1] = features
+    if first:  # the first observation of an episode has none before it
+        begins = phase == 1
+        elapsed[begins] = 0.0
+        if description.missing_values:
+            held[begins[:, None] & ~observed] = 0.0
+            counts[begins] = observed[begins]
+    slots = packed[:, 2:used].reshape(len(packed), -1, slot)  # a view
+    slots *= phases.kept[phase]
+    return Histories(packed, phase, False, most)

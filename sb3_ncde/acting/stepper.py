@@ -1,0 +1,165 @@
+"""One step of N environments: observations in, features for actor and critic out."""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from sb3_ncde.acting.description import Description, Weights
+from sb3_ncde.acting.histories import Histories, append, unpack
+from sb3_ncde.acting.interpolation import CURVED, INTERPOLATIONS, Bend, Interval
+from sb3_ncde.acting.networks import FEATURE_NORMS, Array, linear, relu_mlp
+from sb3_ncde.acting.path import Knots, advance
+from sb3_ncde.acting.solver import integrate
+from sb3_ncde.history.window_rule import Integers
+
+
+class Solutions(NamedTuple):
+    """The solutions of the L open windows of N environments at their newest observation, R = N * L.
+
+    :param knots: of the path
+    :param z: (R, Z)
+    :param drive: what the path's values add to the first layer of the field, (R, units), or None
+    :param bend: of the newest interval, where the curve over the next one depends on it
+    """
+
+    knots: Knots
+    z: Array
+    drive: Array | None
+    bend: Bend | None
+
+
+class Carried(NamedTuple):
+    """What a step leaves to the next one.
+
+    :param state_key: the numbers of the state after the step
+    :param weights_key: the numbers of the weights
+    """
+
+    state_key: bytes
+    weights_key: bytes
+    histories: Histories
+    solutions: Solutions
+
+
+class Stepper:
+    """Encodes one step of N environments as :class:`sb3_ncde.cde.encoder.NeuralCDE` does.
+
+    The solutions of the L open windows are carried along from the last call, so that a step is one interval of each.
+    They are used only for exactly the histories and the weights that they were computed for, and are made anew from the
+    history otherwise: the history remains the state, and nothing goes stale.
+
+    :param description: of the encoder
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self._pieces = INTERPOLATIONS[description.interpolation]
+        self._norm = FEATURE_NORMS[description.feature_norm]
+        self._curved = description.interpolation in CURVED
+        used = description.packed_size
+        self._newest = slice(used - description.slot_size, used)
+        self._carried: Carried | None = None
+
+    def step(
+        self, features: Array, time: Array, state: tuple[Array, Array], starts: Array, weights: Weights, key: bytes
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """Encode one step of N environments.
+
+        :param features: of the observations, NaN where missing, (N, D)
+        :param time: of them, as observed, (N,)
+        :param state: the histories before them, two arrays (1, N, size)
+        :param starts: whether an observation is the first of its episode, (N,)
+        :param weights: of the encoder
+        :param key: the numbers of all weights
+        :return: features for the heads, (N, output_size), and the histories after this step
+        """
+        state_key = _key(state)
+        carried = self._carried
+        if carried is not None and carried.weights_key == key and carried.state_key == state_key:
+            histories, solutions = carried.histories, carried.solutions
+        else:
+            histories = unpack(state, self.description.rule)
+            solutions = self._again(histories, starts, weights)
+        histories = append(histories, features, time, starts, self.description)
+        newest = histories.packed[:, self._newest]
+        solutions = self._continue(solutions, newest, histories.phase, weights)
+        after = histories.state()
+        self._carried = Carried(_key(after), key, histories, solutions)
+        return self._read_out(solutions, newest, histories.phase, weights), after
+
+    def _again(self, histories: Histories, starts: Array, weights: Weights) -> Solutions:
+        """Return the solutions at the newest observations of histories, made anew from all that they hold."""
+        description = self.description
+        rule, slot, packed = description.rule, description.slot_size, histories.packed
+        n_envs, length = len(packed), rule.history_length
+        slots = packed[:, 2 : description.packed_size].reshape(n_envs, length, slot)
+        points = np.where(starts, 0, rule.phases.points[histories.phase])
+        rows, dtype = n_envs * rule.n_open, packed.dtype
+        first = np.zeros((n_envs, slot - 1), dtype)
+        controls = np.zeros((n_envs, description.control_dim), dtype)
+        values = np.zeros((n_envs, rule.n_open, description.values_dim), dtype)
+        drive = None if weights.drive is None else np.zeros((rows, weights.drive.weight.shape[1]), dtype)
+        bend = Bend(np.zeros((rows, description.channels), dtype), drive, np.zeros((rows, 1), dtype))
+        z = np.zeros((rows, weights.initial[-1].weight.shape[1]), dtype)
+        solutions = Solutions(Knots(first, controls, values), z, drive, bend if self._curved else None)
+        seen = packed[:, 0].astype(np.int64)
+        for place in range(length - points.max(), length):
+            # What stands before a history's beginning is overwritten where its windows begin.
+            phase = rule.phase(np.maximum(seen - (length - 1 - place), 0))
+            solutions = self._continue(solutions, slots[:, place], phase, weights)
+        return solutions
+
+    def _continue(self, solutions: Solutions, newest: Array, phase: Integers, weights: Weights) -> Solutions:
+        """Carry the solutions over the newest interval, and begin the windows that begin.
+
+        :param newest: features (and counts) and elapsed time of the newest observations, (N, D + 1)
+        :param phase: of the step, (N,)
+        """
+        description, phases = self.description, self.description.rule.phases
+        observed, elapsed = newest[:, :-1], newest[:, -1:]
+        knots, increments = advance(solutions.knots, observed, elapsed, description, weights)
+        z, drive = solutions.z, None
+        values = knots.values.reshape(len(z), -1)  # (R, V), a view
+        envs = phases.begins[phase].nonzero()[0]
+        if envs.size:
+            begun = phases.beginning[phase[envs]] + _rows(len(phase), description.rule.n_open)[envs]
+            values[begun, description.control_dim :] = 0.0
+        if weights.drive is not None:
+            drive = linear(values, weights.drive)
+        interval = Interval(increments.reshape(len(z), -1), solutions.drive, drive, elapsed, solutions.bend)
+        z = integrate(z, self._pieces(interval), description.tableau, description.solver_steps, weights)
+        bend = interval.next_bend()
+        if envs.size:
+            start = knots.controls[envs]
+            if description.missing_values:  # a value that is held and 0 is not one that has never been observed
+                counts = observed[envs, description.features_dim :]
+                start = np.concatenate((start, np.minimum(counts, 1.0)), axis=1)
+            z[begun] = relu_mlp(start, weights.initial)
+            if bend is not None:
+                bend.taken[begun] = 0.0
+        return Solutions(knots, z, drive, bend)
+
+    def _read_out(self, solutions: Solutions, newest: Array, phase: Integers, weights: Weights) -> Array:
+        """Return what the heads see, (N, output_size)."""
+        description = self.description
+        serving = description.rule.phases.serving[phase] + _rows(len(phase), description.rule.n_open)
+        z = solutions.z.take(serving, axis=0)
+        if weights.read_out is not None:
+            z = linear(z, weights.read_out)
+        z = self._norm(z)
+        if not description.skip:
+            return z
+        values = solutions.knots.values.reshape(len(solutions.z), -1).take(serving, axis=0)
+        held, elapsed = newest[:, : description.features_dim], newest[:, -1:] * description.time_scale
+        return np.concatenate((z, held, elapsed, values[:, description.control_dim :]), axis=1)
+
+
+@cache
+def _rows(n_envs: int, n_open: int) -> Integers:
+    """Return the first row of each environment, (N,)."""
+    return n_open * np.arange(n_envs)
+
+
+def _key(state: tuple[Array, Array]) -> bytes:
+    return state[0].tobytes() + state[1].tobytes()
