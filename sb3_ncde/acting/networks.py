@@ -43,7 +43,7 @@ def relu_mlp(rows: Array, layers: Sequence[Layer]) -> Array:
 
 def softplus(values: Array) -> Array:
     """Return log(1 + exp(x))."""
-    out = np.minimum(values, 30.0)  # above, it is x, and exp(x) may overflow
+    out = np.minimum(values, 20.0)  # above, it is x to PyTorch as well, and exp(x) may overflow
     np.exp(out, out=out)
     np.log1p(out, out=out)
     return np.maximum(out, values, out=out)
