@@ -55,7 +55,8 @@ def run(task: str, solver: str, seed: int, steps: int | None, episodes: int) -> 
     seconds = time.perf_counter() - begin
 
     def make_env(period: int, drop_rate: float) -> gym.Env[Any, Any]:
-        return gym.make(env_id, **({} if period == MIXED else {"sampling": {"low": period, "high": period}}))
+        kwargs: dict[str, Any] = {} if period == MIXED else {"sampling": {"low": period, "high": period}}
+        return gym.make(env_id, **kwargs)
 
     table = evaluate_grid(model, make_env, periods, n_episodes=episodes)
     return table.assign(task=task, solver=solver, seed=seed, steps=model.num_timesteps, seconds=round(seconds, 1))

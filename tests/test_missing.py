@@ -75,7 +75,7 @@ def test_history_holds_and_counts_as_a_loop_does(
         appended, state = history.append(
             sequences[:, chunk, :D], sequences[:, chunk, D], state, th.from_numpy(starts[:, chunk].astype(float))
         )
-        found.append(appended.line[:, history_length:, :-1])
+        found.append(th.from_numpy(appended.line[:, history_length:, :-1]))
     for row, steps in zip(th.cat(found, dim=1).numpy(), expected, strict=True):
         for t, (held, counts) in enumerate(steps):
             np.testing.assert_array_equal(row[t, :D], held)

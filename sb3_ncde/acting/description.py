@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from sb3_ncde.acting.networks import Array, Layer
+from sb3_ncde.acting.networks import Layer
 from sb3_ncde.acting.tableaus import Tableau
-from sb3_ncde.history.window_rule import WindowRule
+from sb3_ncde.history.window_rule import Array, WindowRule
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_ncde.acting.description import Description
-from sb3_ncde.acting.networks import Array
-from sb3_ncde.history.window_rule import Integers, WindowRule
+from sb3_ncde.history.window_rule import Array, Integers, WindowRule
 
 
 class Histories(NamedTuple):

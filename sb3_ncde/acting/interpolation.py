@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_ncde.acting.networks import Array
+from sb3_ncde.history.window_rule import Array
 
 LARGEST_RATIO = 10.0
 """Of an interval to the one before it: a longer interval has its slope at the start as if it were this long."""

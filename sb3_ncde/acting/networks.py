@@ -5,9 +5,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from sb3_ncde.history.window_rule import Array
 
 
 class Layer(NamedTuple):
@@ -41,12 +40,25 @@ def relu_mlp(rows: Array, layers: Sequence[Layer]) -> Array:
     return linear(rows, layers[-1])
 
 
-def softplus(values: Array) -> Array:
+LINEAR = 20.0
+"""Above it softplus is x, as it is in PyTorch."""
+
+
+def softplus(values: Array, out: Array | None = None) -> Array:
     """Return log(1 + exp(x))."""
-    out = np.minimum(values, 20.0)  # above, it is x to PyTorch as well, and exp(x) may overflow
+    out = np.minimum(values, LINEAR, out=out)  # above, exp(x) may overflow
     np.exp(out, out=out)
     np.log1p(out, out=out)
     return np.maximum(out, values, out=out)
+
+
+def softplus_derivative(values: Array) -> Array:
+    """Return 1 / (1 + exp(-x))."""
+    out = np.maximum(values, -80.0)  # below, exp(-x) overflows float32, and the derivative is 0
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    out += 1.0
+    return np.reciprocal(out, out=out)
 
 
 def layer_norm(features: Array) -> Array:

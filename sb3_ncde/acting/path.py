@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_ncde.acting.description import Description, Weights
-from sb3_ncde.acting.networks import Array, linear
+from sb3_ncde.acting.networks import linear
+from sb3_ncde.history.window_rule import Array
 
 SHORTEST = 0.1
 """Fraction of a nominal step: what changes in less time has the rate as if it had taken as long.

@@ -9,8 +9,9 @@ import numpy as np
 
 from sb3_ncde.acting.description import Weights
 from sb3_ncde.acting.interpolation import Piece
-from sb3_ncde.acting.networks import Array, linear, softplus
+from sb3_ncde.acting.networks import linear, softplus
 from sb3_ncde.acting.tableaus import Tableau
+from sb3_ncde.history.window_rule import Array
 
 
 def field(z: Array, increment: Array, drive: Array | None, weights: Weights) -> Array:
@@ -47,12 +48,12 @@ def integrate(z: Array, pieces: Iterable[Piece], tableau: Tableau, steps: int, w
                 increment = piece.slope(place)
                 if steps > 1:
                     increment = increment / steps
-                slopes.append(field(_combine(z, row, slopes), increment, piece.drive_at(place), weights))
-            z = _combine(z, tableau.weights, slopes)
+                slopes.append(field(combine(z, row, slopes), increment, piece.drive_at(place), weights))
+            z = combine(z, tableau.weights, slopes)
     return z
 
 
-def _combine(z: Array, weights: tuple[float, ...], slopes: list[Array]) -> Array:
+def combine(z: Array, weights: tuple[float, ...], slopes: list[Array]) -> Array:
     """Return z + sum of weight * slope, without the terms whose weight is zero."""
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:

@@ -8,10 +8,10 @@ import numpy as np
 from sb3_ncde.acting.description import Description, Weights
 from sb3_ncde.acting.histories import Histories, append, unpack
 from sb3_ncde.acting.interpolation import CURVED, INTERPOLATIONS, Bend, Interval
-from sb3_ncde.acting.networks import FEATURE_NORMS, Array, linear, relu_mlp
+from sb3_ncde.acting.networks import FEATURE_NORMS, linear, relu_mlp
 from sb3_ncde.acting.path import Knots, advance
 from sb3_ncde.acting.solver import integrate
-from sb3_ncde.history.window_rule import Integers
+from sb3_ncde.history.window_rule import Array, Integers
 
 
 class Solutions(NamedTuple):

@@ -11,12 +11,14 @@ from sb3_ncde.acting.networks import Layer
 from sb3_ncde.acting.stepper import Stepper
 from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.fixed_solve import solve
 from sb3_ncde.cde.host_weights import HostWeights, on_host
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
 from sb3_ncde.cde.path import ControlPath, control_path
 from sb3_ncde.cde.read_out import FEATURE_NORMS
+from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
@@ -184,8 +186,7 @@ class NeuralCDE(nn.Module):
         path = self.path(windows.features, windows.elapsed)
         z = self._solve(self.begin(windows.features[0]), path)
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
-        newest = appended.line[:, self.history.rule.history_length :].flatten(0, 1)  # (N * T, D + 1)
-        seen = self._read_out(newest, z[step], path.values[step])
+        seen = self._read_out(appended.newest(), z[step], path.values[step])
         self.learning.watch(seen, path, *self._held_and_counts(windows.features), *step)
         return seen
 
@@ -227,7 +228,11 @@ class NeuralCDE(nn.Module):
     def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
         """Return z at the observations of a path, (H, B, Z), from z at the first, (B, Z)."""
         curve = self.curve(path)
-        knots = self.solver.integrate(self.field.product(), z, curve, self.field.product_parameters())
+        knots = None
+        if isinstance(self.solver, FixedSolver):
+            knots = solve(self.field, self.solver.tableau, self.solver.steps, z, curve)
+        if knots is None:
+            knots = self.solver.integrate(self.field.product(), z, curve, self.field.product_parameters())
         return knots[:: curve.pieces]
 
     def curve(self, path: ControlPath) -> Interpolation:

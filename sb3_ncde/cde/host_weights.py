@@ -7,7 +7,8 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_ncde.acting.networks import Array, Layer
+from sb3_ncde.acting.networks import Layer
+from sb3_ncde.history.window_rule import Array
 
 
 def on_host(tensor: th.Tensor) -> Array:

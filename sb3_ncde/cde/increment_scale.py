@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch as th
 from torch import nn
+
+from sb3_ncde.history.window_rule import Array
 
 AT_REST = 1e-4
 """Root mean square up to which a channel is at rest: VecNormalize's statistics make as much of a constant."""
@@ -51,15 +54,20 @@ class IncrementScale(nn.Module):
         # A new tensor, not a new value: gradients of an update that goes on may still need the old one.
         self.scale = th.minimum(rms.reciprocal(), (rms / AT_REST).clamp(min=1.0))
 
-    @th.no_grad()
-    def observe(self, changes: th.Tensor) -> None:
+    def observe(self, changes: Array) -> None:
         """Take in changes and rates that took time, unscaled, (rows, V); NaN where a value was not observed."""
-        observed = ~changes.isnan()
-        rows = observed.sum(dim=0)
-        squares = changes.double().square().masked_fill(~observed, 0.0).sum(dim=0)
-        mean = (squares / rows.clamp(min=1)).clamp(max=LARGEST).to(self.mean_square.dtype)
-        self.count = (self.count + rows).clamp(max=MEMORY)
-        self.mean_square = self.mean_square + (mean - self.mean_square) * (rows / self.count.clamp(min=1.0))
+        missing = np.isnan(changes)
+        rows = len(changes) - missing.sum(axis=0)
+        squares = np.square(changes, dtype=np.float64)
+        squares[missing] = 0.0
+        mean = np.minimum(squares.sum(axis=0) / np.maximum(rows, 1), LARGEST)
+        count = np.minimum(self.count.numpy(force=True) + rows, MEMORY)
+        before = self.mean_square.numpy(force=True)
+        after = before + (mean - before) * (rows / np.maximum(count, 1.0))
+        self.count, self.mean_square = self._like_scale(count), self._like_scale(after)
+
+    def _like_scale(self, values: Array) -> th.Tensor:
+        return th.from_numpy(values).to(self.scale)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Take the buffers of version 0.1.0 as well: one count for all channels, and whether an update had ended."""

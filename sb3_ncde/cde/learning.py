@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch as th
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.path import ControlPath, newest_changes
 from sb3_ncde.history.learned_range import LearnedRange
+from sb3_ncde.history.window_rule import Array
 
 MAX_PENDING = 64
 """Backward passes before one optimizer's step that are kept."""
@@ -47,7 +49,7 @@ class Learning:
         self.control_dim = control_dim
         self.rates = rates
         self._has_rollouts = self._in_rollout = self._learned = False
-        self._pending: list[tuple[th.Tensor, th.Tensor]] = []
+        self._pending: list[tuple[Array, Array]] = []
 
     def await_rollout(self) -> None:
         """Put the scale of what has been learned from to use, as the next step may begin a rollout.
@@ -97,14 +99,15 @@ class Learning:
         weight = next((weight for weight in self.weights() if weight.requires_grad), None)
         if weight is None or weight.grad is None or not bool(weight.grad.any()):
             self._pending = []  # of gradients that were thrown away: an analysis, or a step without this encoder
-        counted = (gradient != 0).any(dim=1)
-        knot, window = knot[counted], window[counted]
-        newest = features[knot, window]
-        if counts is not None:
-            newest = newest.masked_fill(counts[knot, window] == 0, th.nan)
-        window, knot = window[knot > 0], knot[knot > 0]
-        changes = newest_changes(path, self.control_dim, counts, knot, window, self.rates)
-        self._pending = [*self._pending[1 - MAX_PENDING :], (newest.detach(), changes.detach())]
+        counted = gradient.numpy(force=True).any(axis=1)
+        knots, windows = knot.numpy(force=True)[counted], window.numpy(force=True)[counted]
+        newest = features.numpy(force=True)[knots, windows]
+        numbers = None if counts is None else counts.numpy(force=True)
+        if numbers is not None:
+            newest[numbers[knots, windows] == 0] = np.nan
+        inner = knots > 0
+        changes = newest_changes(path, self.control_dim, numbers, knots[inner], windows[inner], self.rates)
+        self._pending = [*self._pending[1 - MAX_PENDING :], (newest, changes)]
         _PENDING.add(self)
 
     def settle(self, optimizer: th.optim.Optimizer) -> None:
@@ -115,7 +118,7 @@ class Learning:
         stepped = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
         if not any(id(weight) in stepped and weight.requires_grad for weight in self.weights()):
             return
-        newest, changes = map(th.cat, zip(*self._pending, strict=True))
+        newest, changes = map(np.concatenate, zip(*self._pending, strict=True))
         _PENDING.discard(self)
         self._pending = []
         self._learned = True

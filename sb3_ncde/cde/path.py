@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch as th
 
 from sb3_ncde.acting.path import SHORTEST
+from sb3_ncde.history.window_rule import Array, Integers
 
 
 class ControlPath(NamedTuple):
@@ -122,8 +124,8 @@ def held(first: th.Tensor, values: th.Tensor, step: th.Tensor) -> th.Tensor:
 
 
 def newest_changes(
-    path: ControlPath, size: int, counts: th.Tensor | None, knot: th.Tensor, window: th.Tensor, rates: bool
-) -> th.Tensor:
+    path: ControlPath, size: int, counts: Array | None, knot: Integers, window: Integers, rates: bool
+) -> Array:
     """Return the unscaled changes, and with ``rates`` their rates, over the interval before each of some knots.
 
     :param path: through B windows, with K = ``size`` controls
@@ -134,11 +136,13 @@ def newest_changes(
     :param rates: whether the rates are channels of the path
     :return: (rows, V), NaN where an interval took no time, or a feature was not observed at its end and once before
     """
+    values = path.values.numpy(force=True)
     now, before = (knot, window), (knot - 1, window)
-    change = path.values[now][:, :size] - path.values[before][:, :size]
-    taken = path.steps[before]  # (rows, 1)
+    change = values[now][:, :size] - values[before][:, :size]
+    taken = path.steps.numpy(force=True)[before]  # (rows, 1)
     if counts is not None and counts.shape[-1] == size:  # else of a projection, as in control_path
         again = (counts[now] > counts[before]) & (counts[before] > 0)
-        taken = th.where(again, taken + path.values[before][:, -size:], 0.0)
-    change = change.masked_fill(taken == 0, th.nan)
-    return th.cat((change, backward_slope(change, taken)), dim=1) if rates else change
+        taken = np.where(again, taken + values[before][:, -size:], 0.0)
+    if not taken.all():
+        change[np.broadcast_to(taken == 0, change.shape)] = np.nan
+    return np.concatenate((change, change / np.maximum(taken, SHORTEST)), axis=1) if rates else change

@@ -3,8 +3,11 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import torch as th
 from torch import nn
+
+from sb3_ncde.history.window_rule import Array
 
 FAR = 3.0
 """Widths of the range from which on a value is far outside: agents go beyond what they learned from, but not so."""
@@ -24,13 +27,12 @@ class LearnedRange(nn.Module):
         self.register_buffer("low", th.full((size,), th.inf))
         self.register_buffer("high", th.full((size,), -th.inf))
 
-    @th.no_grad()
-    def learn(self, features: th.Tensor) -> None:
+    def learn(self, features: Array) -> None:
         """Take in features of observations, (rows, D); NaN where a value was not observed."""
-        if len(features) == 0:
-            return
-        self.low = th.minimum(self.low, features.nan_to_num(nan=th.inf).amin(dim=0))
-        self.high = th.maximum(self.high, features.nan_to_num(nan=-th.inf).amax(dim=0))
+        low = np.fmin.reduce(features, axis=0, initial=np.inf)
+        high = np.fmax.reduce(features, axis=0, initial=-np.inf)
+        self.low = th.minimum(self.low, th.from_numpy(low).to(self.low))
+        self.high = th.maximum(self.high, th.from_numpy(high).to(self.high))
 
     def far_outside(self, features: th.Tensor) -> th.Tensor:
         """Return which features are far outside of the range, (rows, D); none of those that were always the same."""

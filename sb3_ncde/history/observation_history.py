@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-from sb3_ncde.history.window_rule import Integers, WindowRule
-from sb3_ncde.history.windows import Sequences, index_tensor, like
+from sb3_ncde.history.window_rule import Array, Integers, WindowRule
+from sb3_ncde.history.windows import Sequences
 
 State = tuple[th.Tensor, ...]
 """The recurrent state as sb3-contrib carries it: a pair of tensors (1, N, size)."""
@@ -73,47 +73,70 @@ class ObservationHistory:
         :param episode_starts: 1 where an observation is the first of its episode, 0 elsewhere, (N, T)
         :return: the sequences, for :meth:`Sequences.windows`, and the histories after the last step
         """
-        count, last_time, slots = self.unpack(state)
-        seen, points = self._count(count.detach().cpu().numpy(), episode_starts.detach().cpu().numpy())
+        length = self.rule.history_length
+        before = np.concatenate([part.numpy(force=True)[0] for part in state], axis=1)  # (N, 2 * size)
+        slots = before[:, 2 : self._packed_size].reshape(-1, length, self._slot_size)
+        seen, points = self._count(before[:, 0], episode_starts.numpy(force=True))
+        n_seq, n_steps = seen.shape
+
+        times = time.numpy(force=True)
+        packed = np.zeros(before.shape, before.dtype)
+        packed[:, 0] = self.rule.wrap(seen[:, -1])
         if self.timestamps:
-            time, timestamp = time.diff(dim=1, prepend=last_time.unsqueeze(1)), time[:, -1]
-        else:
-            timestamp = th.zeros_like(last_time)
+            packed[:, 1] = times[:, -1]
+            times = np.diff(times, axis=1, prepend=before[:, 1:2])
+        line = np.empty((n_seq, length + n_steps, self._slot_size), before.dtype)
+        line[:, :length] = slots
         # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
-        elapsed = (time * like(seen > 1, time) / self.unit).clamp_(min=0.0)
+        line[:, length:, -1] = np.maximum(times * (seen > 1) / self.unit, 0.0)
+        learned = features if features.requires_grad else None
+        new = features.numpy(force=True)
         if self.missing_values:
-            features = self._hold(features, slots[:, -1, :-1], seen)
-        line = th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
+            line[:, length:, :-1], source = self._hold(new, slots[:, -1, :-1], seen)
+            if learned is not None:
+                learned = self._with_gradient(learned, line[:, length:, :-1], source)
+        else:
+            line[:, length:, :-1] = new
 
-        n_seq, n_steps = time.shape
-        packed = line.new_zeros((n_seq, 2 * self.size))
-        packed[:, 0] = like(self.rule.wrap(seen[:, -1]), line)
-        packed[:, 1] = timestamp
-        unused = np.arange(self.rule.history_length) < self.rule.history_length - points[:, -1:]
-        kept = line[:, n_steps:] * like(~unused, line).unsqueeze(-1)
-        packed[:, 2 : self._packed_size] = kept.view(n_seq, -1)
-        first, second = packed.unsqueeze(0).chunk(2, dim=-1)
-        return Sequences(line, seen, points), (first.contiguous(), second.contiguous())
+        kept = packed[:, 2 : self._packed_size].reshape(slots.shape)  # a view
+        used = np.arange(length) >= length - points[:, -1:]
+        np.multiply(line[:, n_steps:], used[..., None], out=kept)
+        device = state[0].device
+        after = tuple(
+            th.from_numpy(np.ascontiguousarray(half[None])).to(device) for half in np.split(packed, 2, axis=1)
+        )
+        return Sequences(line, seen, points, learned, device), after
 
-    def _hold(self, features: th.Tensor, before: th.Tensor, seen: Integers) -> th.Tensor:
+    def _hold(self, features: Array, before: Array, seen: Integers) -> tuple[Array, Integers]:
         """Return, of each feature at each step, the last value of the episode and how often it has been observed.
 
         :param features: NaN where not observed, (N, T, D)
         :param before: the same of the newest observation before, (N, 2 D)
         :param seen: observations of the episode up to each step, (N, T)
+        :return: both, (N, T, 2 D), and the step that each value is of, (N, T, D); -1: it is of none of these
         """
         steps = np.arange(features.shape[1])
-        began = steps - seen + 1  # step at which the episode of each step began; below 0: before these
-        since = index_tensor(began, features).unsqueeze(-1)  # (N, T, 1)
-        observed = ~th.isnan(features)
-        latest = th.where(observed, index_tensor(steps, features).view(-1, 1), -1).cummax(dim=1).values
-        held, count = before.unsqueeze(1).chunk(2, dim=-1)  # (N, 1, D) each
-        carried = since < 0
-        value = features.nan_to_num(nan=0.0).gather(1, latest.clamp(min=0))
-        value = th.where(latest >= since.clamp(min=0), value, th.where(carried, held, 0.0))
-        total = observed.to(features.dtype).cumsum(dim=1)
-        of_earlier = total.gather(1, (since - 1).clamp(min=0).expand_as(total)) * (since > 0)
-        return th.cat((value, total - of_earlier + th.where(carried, count, 0.0)), dim=-1)
+        began = (steps - seen + 1)[..., None]  # step at which the episode of each step began; below 0: before these
+        observed = ~np.isnan(features)
+        source = np.maximum.accumulate(np.where(observed, steps[:, None], -1), axis=1)
+        source = np.where(source >= np.maximum(began, 0), source, -1)
+        held, count = np.split(before[:, None], 2, axis=2)  # (N, 1, D) each
+        carried = began < 0
+        value = np.take_along_axis(features, np.maximum(source, 0), axis=1)
+        value = np.where(source >= 0, value, np.where(carried, held, 0.0))
+        total = np.cumsum(observed, axis=1)
+        earlier = np.broadcast_to(np.maximum(began - 1, 0), total.shape)
+        of_earlier = np.take_along_axis(total, earlier, axis=1) * (began > 0)
+        return np.concatenate((value, total - of_earlier + np.where(carried, count, 0.0)), axis=2), source
+
+    @staticmethod
+    def _with_gradient(features: th.Tensor, held: Array, source: Integers) -> th.Tensor:
+        """Return what is held, (N, T, 2 D), with the gradient of the features that it is of, (N, T, D)."""
+        place = th.from_numpy(source).to(features.device)
+        constant = th.from_numpy(held).to(features.device)
+        value = features.gather(1, place.clamp(min=0))
+        size = features.shape[-1]
+        return th.cat((th.where(place >= 0, value, constant[..., :size]), constant[..., size:]), dim=-1)
 
     def _count(self, count: npt.NDArray[Any], episode_starts: npt.NDArray[Any]) -> tuple[Integers, Integers]:
         """Return the observations of the episode up to each step, and those in the window, (N, T) each."""

@@ -7,11 +7,12 @@ row share their oldest observation, and with it one solve: the solution at each 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 
 _COUNTED = 2**20

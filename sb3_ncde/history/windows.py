@@ -1,7 +1,7 @@
 """How a batch of histories is cut into windows: steps in a row that share their oldest observation share a solve.
 
-Which observation stands where is a matter of integers (:mod:`sb3_ncde.history.window_rule`). It is settled on the host,
-in NumPy, where an operation on a few integers costs a tenth of what it costs as a tensor.
+What is data is cut in NumPy, where an operation on a few numbers costs a fraction of what it costs as a tensor. Only
+features that carry a gradient, those of a learned extractor, are tensors here.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-from sb3_ncde.history.window_rule import Integers
+from sb3_ncde.history.window_rule import Array, Integers
 
 
 class Windows(NamedTuple):
@@ -35,11 +35,22 @@ class Sequences(NamedTuple):
         twice as much with missing values: what is held, then how often it has been observed
     :param seen: observations of the episode up to each step, (N, T)
     :param points: observations in the window of each step, (N, T)
+    :param learned: the features of the new observations once more where they carry a gradient, (N, T, D)
+    :param device: of the tensors that are made of this
     """
 
-    line: th.Tensor
+    line: Array
     seen: Integers
     points: Integers
+    learned: th.Tensor | None
+    device: th.device
+
+    def newest(self) -> th.Tensor:
+        """Return the new observations, (N * T, D + 1)."""
+        new = self._tensor(self.line[:, -self.points.shape[1] :])
+        if self.learned is not None:
+            new = th.cat((self.learned, new[..., -1:]), dim=-1)
+        return new.flatten(0, 1)
 
     def windows(self) -> Windows:
         """Cut the sequences into windows, one for all steps in a row that share their oldest observation."""
@@ -49,22 +60,21 @@ class Sequences(NamedTuple):
         newest = (length - n_steps + np.arange(n_steps) + length * np.arange(n_seq)[:, None]).ravel()
         points = self.points.ravel()
         oldest = newest - points + 1
-        opens = np.diff(oldest, prepend=-1) != 0  # the first step of each window, (N * T,)
-        first = np.flatnonzero(opens)  # (B,)
+        opens = np.empty(oldest.shape, bool)  # whether a step is the first of its window
+        opens[0] = True
+        np.not_equal(oldest[1:], oldest[:-1], out=opens[1:])
+        first = opens.nonzero()[0]  # (B,)
         begin, end = oldest[first], newest[np.append(first[1:], oldest.size) - 1]
         place = begin + np.arange((end - begin).max() + 1)[:, None]  # (H, B)
-        observations = self.line.view(-1, width)[index_tensor(np.minimum(place, end), self.line)]
-        elapsed = observations[..., -1] * like(place <= end, self.line)
-        window = np.cumsum(opens) - 1
-        knot = index_tensor(points - 1, self.line)
-        return Windows(observations[..., :-1], elapsed, knot, index_tensor(window, self.line))
+        inside = np.minimum(place, end)
+        observations = self.line.reshape(-1, width)[inside]
+        elapsed = observations[..., -1] * (place <= end)
+        features = self._tensor(observations[..., :-1])
+        if self.learned is not None:
+            before = self._tensor(self.line[:, : length - n_steps, :-1])
+            features = th.cat((before, self.learned), dim=1).flatten(0, 1)[self._tensor(inside)]
+        knot, window = self._tensor(points - 1), self._tensor(np.cumsum(opens) - 1)
+        return Windows(features, self._tensor(elapsed), knot, window)
 
-
-def like(values: npt.NDArray[np.generic], tensor: th.Tensor) -> th.Tensor:
-    """Return values with the dtype and on the device of a tensor."""
-    return th.from_numpy(values).to(device=tensor.device, dtype=tensor.dtype)
-
-
-def index_tensor(values: Integers, tensor: th.Tensor) -> th.Tensor:
-    """Return integers on the device of a tensor."""
-    return th.from_numpy(values).to(tensor.device)
+    def _tensor(self, values: npt.NDArray[np.generic]) -> th.Tensor:
+        return th.from_numpy(values).to(self.device)
