@@ -25,7 +25,6 @@ from sb3_ncde import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
 from sb3_ncde.acting import solver
 from sb3_ncde.arguments import NCDEArguments
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.cde.path import ControlPath
 from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 
@@ -305,9 +304,9 @@ def test_one_solve_per_minibatch(monkeypatch: pytest.MonkeyPatch) -> None:
     solves: list[int] = []
     solve = NeuralCDE._solve
 
-    def counted(self: NeuralCDE, z: th.Tensor, path: ControlPath) -> th.Tensor:
-        solves.append(len(z))
-        return solve(self, z, path)
+    def counted(self: NeuralCDE, start: th.Tensor, *args: Any) -> th.Tensor:
+        solves.append(len(start))
+        return solve(self, start, *args)
 
     monkeypatch.setattr(NeuralCDE, "_solve", counted)
     model.train()

@@ -11,7 +11,7 @@ from sb3_ncde.acting.networks import Layer
 from sb3_ncde.acting.stepper import Stepper
 from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
-from sb3_ncde.cde.fixed_solve import solve
+from sb3_ncde.cde.fixed_solve import solve, suits
 from sb3_ncde.cde.host_weights import HostWeights, on_host
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
@@ -184,9 +184,9 @@ class NeuralCDE(nn.Module):
         """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
         windows = appended.windows()
         path = self.path(windows.features, windows.elapsed)
-        z = self._solve(self.begin(windows.features[0]), path)
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
-        seen = self._read_out(appended.newest(), z[step], path.values[step])
+        z = self._solve(self.start(windows.features[0]), path, *step)
+        seen = self._read_out(appended.newest(), z, path.values[step])
         self.learning.watch(seen, path, *self._held_and_counts(windows.features), *step)
         return seen
 
@@ -197,13 +197,12 @@ class NeuralCDE(nn.Module):
         sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)
         return self.history.append(sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1))
 
-    def begin(self, features: th.Tensor) -> th.Tensor:
-        """Return z at the first observation of a window, (B, D) -> (B, Z)."""
+    def start(self, features: th.Tensor) -> th.Tensor:
+        """Return what z is made of at the first observation of a window, (B, D) -> (B, inputs)."""
         held, counts = self._held_and_counts(features)
         start = self._control(held)
         # A value that is held and 0 is not one that has never been observed.
-        z: th.Tensor = self.initial(start if counts is None else th.cat((start, counts.clamp(max=1.0)), dim=-1))
-        return z
+        return start if counts is None else th.cat((start, counts.clamp(max=1.0)), dim=-1)
 
     def _held_and_counts(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """Return the features, (..., D), and where values may be missing the counts of their observations."""
@@ -212,28 +211,34 @@ class NeuralCDE(nn.Module):
         held, counts = features.chunk(2, dim=-1)
         return held, counts
 
-    def path(self, features: th.Tensor, elapsed: th.Tensor, before: th.Tensor | None = None) -> ControlPath:
+    def path(self, features: th.Tensor, elapsed: th.Tensor) -> ControlPath:
         """Return the path through the observations of windows.
 
         :param features: of the observations, (H, B, D)
         :param elapsed: nominal steps since the observation before, (H, B)
-        :param before: values of the path that this one continues, at its first observation, (B, V); None: it begins
         """
-        first_rate = None if before is None else before[:, self.control_dim :]
         scale = self.increment_scale.scale
         time_scale = self.time_scale if self.arguments.time_channel else None
         held, counts = self._held_and_counts(features)
-        return control_path(self._control(held), elapsed, scale, self.arguments.rates, time_scale, first_rate, counts)
+        return control_path(self._control(held), elapsed, scale, self.arguments.rates, time_scale, counts)
 
-    def _solve(self, z: th.Tensor, path: ControlPath) -> th.Tensor:
-        """Return z at the observations of a path, (H, B, Z), from z at the first, (B, Z)."""
-        curve = self.curve(path)
-        knots = None
+    def _solve(self, start: th.Tensor, path: ControlPath, knot: th.Tensor, window: th.Tensor) -> th.Tensor:
+        """Return z at some observations of windows, (rows, Z).
+
+        :param start: what z is made of at the first observation, (B, inputs)
+        :param path: through the observations of B windows
+        :param knot: of each row, (rows,)
+        :param window: of each row, (rows,)
+        """
+        pieces = self.interpolation.pieces
         if isinstance(self.solver, FixedSolver):
-            knots = solve(self.field, self.solver.tableau, self.solver.steps, z, curve)
-        if knots is None:
-            knots = self.solver.integrate(self.field.product(), z, curve, self.field.product_parameters())
-        return knots[:: curve.pieces]
+            curve = self.interpolation.through(path, path.values if self.arguments.path_in_field else None)
+            if suits(start, self.field, curve):
+                rows = (pieces * knot.numpy(), window.numpy())
+                return solve(self.initial, self.field, self.solver, start, curve, *rows)
+        curve = self.curve(path)
+        field, parameters = self.field.product(), self.field.product_parameters()
+        return self.solver.integrate(field, self.initial(start), curve, parameters)[pieces * knot, window]
 
     def curve(self, path: ControlPath) -> Interpolation:
         """Return the curve through the observations of a path, and what the field sees of it."""

@@ -7,87 +7,162 @@ together. :class:`sb3_ncde.cde.solvers.FixedSolver` does the same in PyTorch; te
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
+from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sb3_ncde.acting.networks import softplus, softplus_derivative
+from sb3_ncde.acting.networks import Layer, linear, relu, softplus, softplus_derivative
 from sb3_ncde.acting.solver import combine
 from sb3_ncde.acting.tableaus import Tableau
 from sb3_ncde.cde.interpolation import Interpolation
+from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
-from sb3_ncde.history.window_rule import Array
+from sb3_ncde.history.window_rule import Array, Integers
 
 MOST_NUMBERS = 2**17
 """Numbers of the field's largest layer in one evaluation up to which NumPy is quicker than PyTorch on one core."""
 
 
-def solve(
-    field: VectorField, tableau: Tableau, steps: int, initial: th.Tensor, path: Interpolation
-) -> th.Tensor | None:
-    """Return z at every knot of a path, (I + 1, B, Z), or None where the solve is one for PyTorch.
+def suits(start: th.Tensor, field: VectorField, path: Interpolation) -> bool:
+    """Return whether windows are for :func:`solve`: on the host, and not too large.
 
-    :param field: f
-    :param tableau: of the solver
-    :param steps: of it per interval
-    :param initial: z at the first knot, (B, Z)
+    :param start: what z is made of at the first knot, (B, inputs)
     :param path: over I intervals
     """
     widest = max(layer.out_features for layer in field.layers)
-    on_host = initial.device.type == "cpu" and initial.dtype in (th.float32, th.float64)
-    if not on_host or not len(path.increments) or len(initial) * widest > MOST_NUMBERS:
-        return None
-    places = sorted({(step + node) / steps for step in range(steps) for node in tableau.nodes})
+    on_host = start.device.type == "cpu" and start.dtype in (th.float32, th.float64)
+    return on_host and len(path.increments) > 0 and len(start) * widest <= MOST_NUMBERS
+
+
+def solve(
+    initial: nn.Sequential,
+    field: VectorField,
+    solver: FixedSolver,
+    start: th.Tensor,
+    path: Interpolation,
+    knot: Integers,
+    window: Integers,
+) -> th.Tensor:
+    """Return z at some knots of a path through B windows, (rows, Z).
+
+    :param initial: the network that makes z at the first knot; linear layers with ReLU between them
+    :param field: f
+    :param start: what it makes it of, (B, inputs)
+    :param path: over I intervals, with the path's values, (I + 1, B, V), as its drive, or None
+    :param knot: of each row, (rows,)
+    :param window: of each row; no two rows have the same of both, (rows,)
+    """
+    steps, nodes = solver.steps, solver.tableau.nodes
+    places = sorted({(step + node) / steps for step in range(steps) for node in nodes})
     slopes = th.stack([path.slope(place) for place in places])  # (P, I, B, C)
-    drives = None
-    if field.drive_layer is not None:
-        drives = th.stack([drive for drive in map(path.drive_at, places) if drive is not None])  # (P, I, B, units)
-    weights = [layer.weight for layer in field.layers]
-    biases: list[th.Tensor | None] = [layer.bias for layer in field.layers]
-    if drives is not None:  # they have the first layer's bias in them
-        biases[0] = None
-    knots: th.Tensor = _Solve.apply(tableau, steps, places, initial, slopes, drives, *weights, *biases)  # type: ignore[no-untyped-call]
-    return knots
+    at_places = [values for values in map(path.drive_at, places) if values is not None]
+    values = th.stack(at_places) if at_places else None  # (P, I, B, V)
+    layers = [layer for layer in initial if isinstance(layer, nn.Linear)]
+    layers += field.layers
+    weights = [layer.weight for layer in layers]
+    biases = [layer.bias for layer in layers]
+    drive = None if field.drive_layer is None else field.drive_layer.weight
+    plan = Plan(solver.tableau, steps, places, len(layers) - len(field.layers), (knot, window))
+    z: th.Tensor = _Solve.apply(plan, start, slopes, values, drive, *weights, *biases)  # type: ignore[no-untyped-call]
+    return z
+
+
+class Plan(NamedTuple):
+    """What is not a tensor of a solve.
+
+    :param tableau: of the solver
+    :param steps: of it per interval
+    :param places: fractions of an interval at which the field is evaluated, ascending
+    :param n_initial: layers of the initial network; those of the field stand behind them
+    :param rows: knots and windows at which z is asked for, (rows,) each
+    """
+
+    tableau: Tableau
+    steps: int
+    places: Sequence[float]
+    n_initial: int
+    rows: tuple[Integers, Integers]
+
+
+class _Initial:
+    """The initial network and its gradient.
+
+    :param start: its inputs, (B, inputs)
+    :param weights: of its layers, (n_out, n_in) each
+    :param biases: of them
+    """
+
+    def __init__(self, start: Array, weights: Sequence[Array], biases: Sequence[Array]) -> None:
+        self.weights = weights
+        self.entering = [start]
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            self.entering.append(relu(linear(self.entering[-1], Layer(weight.T, bias))))
+        self.output = linear(self.entering[-1], Layer(weights[-1].T, biases[-1]))
+
+    def backward(self, of_output: Array) -> None:
+        """Find the gradients of what leaves each layer before its activation."""
+        self.of_leaving = [of_output]
+        for weight, entering in zip(self.weights[:0:-1], self.entering[:0:-1], strict=True):
+            self.of_leaving.insert(0, (self.of_leaving[0] @ weight) * (entering > 0))
+
+    def of_weight(self, layer: int) -> th.Tensor:
+        """Return the gradient of the weight of a layer, (n_out, n_in)."""
+        return _flat(self.of_leaving[layer]).t() @ _flat(self.entering[layer])
+
+    def of_bias(self, layer: int) -> th.Tensor:
+        """Return the gradient of the bias of a layer, (n_out,)."""
+        return _flat(self.of_leaving[layer]).sum(dim=0)
+
+    def of_start(self) -> Array:
+        """Return the gradient of the inputs, (B, inputs)."""
+        found: Array = self.of_leaving[0] @ self.weights[0]
+        return found
 
 
 class _Evaluations:
     """The evaluations of the field in a solve, one behind the other: E = I * steps * stages.
 
+    :param plan: of the solve
     :param initial: z at the first knot, (B, Z)
     :param slopes: dX/du of each interval at P places, (P, I, B, C)
-    :param drives: there, (P, I, B, units), or None
+    :param values: of the path there, (P, I, B, V), or None
+    :param drive: from these to the field's first layer, (units, V), or None
     :param weights: of the field's layers, (n_out, n_in) each
-    :param biases: of them, (n_out,) each or None
+    :param biases: of them, (n_out,) each
     """
 
     def __init__(
         self,
-        tableau: Tableau,
-        steps: int,
-        places: Sequence[float],
+        plan: Plan,
         initial: Array,
         slopes: Array,
-        drives: Array | None,
+        values: Array | None,
+        drive: Array | None,
         weights: Sequence[Array],
-        biases: Sequence[Array | None],
+        biases: Sequence[Array],
     ) -> None:
-        self.tableau = tableau
-        self.steps = steps
+        self.tableau, self.steps = plan.tableau, plan.steps
+        # Of each stage of each step, its place.
         self.place = [
-            [places.index((step + node) / steps) for node in tableau.nodes] for step in range(steps)
-        ]  # of each stage
-        self.slopes = slopes / steps if steps > 1 else slopes
-        self.drives = drives
+            [plan.places.index((step + node) / plan.steps) for node in plan.tableau.nodes] for step in range(plan.steps)
+        ]
+        self.slopes = slopes / plan.steps if plan.steps > 1 else slopes
         self.weights = weights
         self.transposed = [np.ascontiguousarray(weight.T) for weight in weights]  # quicker to multiply with
         self.biases = biases
+        self.values = values
+        self.drives = None  # what is added to the first layer, for all places in one product
+        if values is not None and drive is not None:
+            self.drives = values @ drive.T
+            self.drives += biases[0]
         _, self.n_intervals, self.rows, self.channels = slopes.shape
-        n_evaluations = self.n_intervals * steps * len(tableau.nodes)
+        n_evaluations = self.n_intervals * plan.steps * len(plan.tableau.nodes)
         dtype = initial.dtype
         self.z = np.empty((n_evaluations, *initial.shape), dtype)
-        # What goes into each layer but the first, before its activation and after it, and what the last one gives.
+        # What leaves each layer, before its activation and after it.
         self.before = [np.empty((n_evaluations, self.rows, len(weight)), dtype) for weight in weights]
         self.after = [np.empty_like(before) for before in self.before]
         self.knots = np.empty((self.n_intervals + 1, *initial.shape), dtype)
@@ -111,15 +186,12 @@ class _Evaluations:
     def _field(self, evaluation: int, place: int, interval: int, z: Array) -> Array:
         """Return f(z, X) dX, (B, Z), and keep what the gradient needs."""
         self.z[evaluation] = z
-        hidden = z
+        hidden, last = z, len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.transposed, self.biases, strict=True)):
             before, after = self.before[layer][evaluation], self.after[layer][evaluation]
             np.matmul(hidden, weight, out=before)
-            if bias is not None:
-                before += bias
-            elif self.drives is not None:
-                before += self.drives[place, interval]
-            if layer == len(self.weights) - 1:
+            before += bias if layer or self.drives is None else self.drives[place, interval]
+            if layer == last:
                 np.tanh(before, out=after)
             else:
                 softplus(before, out=after)
@@ -181,9 +253,15 @@ class _Evaluations:
         of_each = np.matmul(self.of_product[..., None, :], matrices)[..., 0, :]
         return self._by_place(of_each) / self.steps
 
-    def of_drives(self) -> Array:
-        """Return the gradient of the drives, (P, I, B, units)."""
-        return self._by_place(self.of_before[0])
+    def of_drive(self) -> th.Tensor:
+        """Return the gradient of the weights of the drive, (units, V)."""
+        assert self.values is not None
+        return _flat(self._by_place(self.of_before[0])).t() @ _flat(self.values)
+
+    def of_values(self, drive: Array) -> Array:
+        """Return the gradient of the path's values, (P, I, B, V)."""
+        found: Array = self._by_place(self.of_before[0]) @ drive
+        return found
 
     def _by_place(self, of_evaluations: Array) -> Array:
         """Sum what belongs to evaluations, (E, ...), by the place in an interval, (P, I, ...)."""
@@ -203,49 +281,56 @@ class _Solve(th.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        tableau: Tableau,
-        steps: int,
-        places: Sequence[float],
-        initial: th.Tensor,
+        plan: Plan,
+        start: th.Tensor,
         slopes: th.Tensor,
-        drives: th.Tensor | None,
-        *parameters: th.Tensor | None,
+        values: th.Tensor | None,
+        drive: th.Tensor | None,
+        *parameters: th.Tensor,
     ) -> th.Tensor:
-        """Return z at every knot, (I + 1, B, Z)."""
-        arrays = [None if parameter is None else parameter.numpy() for parameter in parameters]
+        """Return z, (rows, Z)."""
+        arrays = [parameter.numpy() for parameter in parameters]
         weights, biases = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
+        first = plan.n_initial
+        ctx.rows = plan.rows
+        ctx.drive = None if drive is None else drive.numpy()
+        ctx.initial = _Initial(start.numpy(), weights[:first], biases[:first])
         ctx.evaluations = _Evaluations(
-            tableau,
-            steps,
-            places,
-            initial.numpy(),
+            plan,
+            ctx.initial.output,
             slopes.numpy(),
-            None if drives is None else drives.numpy(),
-            weights,  # type: ignore[arg-type]
-            biases,
+            None if values is None else values.numpy(),
+            ctx.drive,
+            weights[first:],
+            biases[first:],
         )
-        return th.from_numpy(ctx.evaluations.forward())
+        return th.from_numpy(ctx.evaluations.forward()[plan.rows])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_knots: th.Tensor) -> Any:
+    def backward(ctx: Any, of_rows: th.Tensor) -> Any:
         """Return the gradients of all that is learned."""
         evaluations: _Evaluations = ctx.evaluations
-        evaluations.backward(of_knots.numpy())
-        _, _, _, _, of_slopes, of_drives, *of_parameters = ctx.needs_input_grad
-        n_layers = len(of_parameters) // 2
+        initial: _Initial = ctx.initial
+        of_knots = np.zeros_like(evaluations.knots)
+        of_knots[ctx.rows] = of_rows.numpy()
+        evaluations.backward(of_knots)
+        initial.backward(evaluations.of_initial)
+        _, of_start, of_slopes, of_values, of_drive, *needed = ctx.needs_input_grad
+        gradients = [*map(initial.of_weight, range(len(initial.weights)))]
+        gradients += map(evaluations.of_weight, range(len(evaluations.weights)))
+        gradients += map(initial.of_bias, range(len(initial.weights)))
+        gradients += map(evaluations.of_bias, range(len(evaluations.weights)))
         return (
             None,
-            None,
-            None,
-            th.from_numpy(evaluations.of_initial),
+            th.from_numpy(initial.of_start()) if of_start else None,
             th.from_numpy(evaluations.of_slopes()) if of_slopes else None,
-            th.from_numpy(evaluations.of_drives()) if of_drives else None,
-            *(evaluations.of_weight(layer) if of_parameters[layer] else None for layer in range(n_layers)),
-            *(evaluations.of_bias(layer) if of_parameters[n_layers + layer] else None for layer in range(n_layers)),
+            th.from_numpy(evaluations.of_values(ctx.drive)) if of_values else None,
+            evaluations.of_drive() if of_drive else None,
+            *(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)),
         )
 
 
-def _flat(evaluations: Array) -> th.Tensor:
-    """Return rows, (E * B, ...), of what belongs to evaluations, (E, B, ...)."""
-    return th.from_numpy(evaluations.reshape(-1, evaluations.shape[-1]))
+def _flat(rows: Array) -> th.Tensor:
+    """Return rows, (..., n), in one dimension, (rows, n)."""
+    return th.from_numpy(rows.reshape(-1, rows.shape[-1]))

@@ -31,7 +31,6 @@ def control_path(
     scale: th.Tensor,
     rates: bool,
     time_scale: float | None = 1.0,
-    first_rate: th.Tensor | None = None,
     counts: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
@@ -46,11 +45,13 @@ def control_path(
     :param scale: of the changes and, with rates, the rates of each control, (V,)
     :param rates: whether the rates are channels of the path
     :param time_scale: what a nominal step counts in the channel of time; None: time is no channel
-    :param first_rate: at the first knot, (B, K), where the path continues an earlier one; None: 0
     :param counts: how often each feature had been observed, (H, B, D), where values may be missing. The rate of a
         feature is then its change since it was observed before, over the time since (see :func:`between_observations`),
         and holds until it is observed again
     """
+    if not (controls.requires_grad or controls.is_cuda):
+        arrays = (controls.numpy(), elapsed.numpy(), scale.numpy(), None if counts is None else counts.numpy())
+        return ControlPath(*map(th.from_numpy, path_of_data(*arrays, rates=rates, time_scale=time_scale)))
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
@@ -64,14 +65,61 @@ def control_path(
         if ages.shape[-1] == size:
             taken = between_observations(counts, step, ages)
     if rates:
-        first = th.zeros_like(controls[0]) if first_rate is None else first_rate
-        slopes = held(first.unsqueeze(0), backward_slope(change, taken) * scale[size:], taken)
+        slopes = held(th.zeros_like(controls[:1]), backward_slope(change, taken) * scale[size:], taken)
         increments.append(slopes.diff(dim=0))
         values.append(slopes)
     if counts is not None and ages is not None:
         increments.append(counts.diff(dim=0))
         values.append(ages)
     return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1), step)  # (H-1, B, C) and (H, B, V)
+
+
+def path_of_data(
+    controls: Array, elapsed: Array, scale: Array, counts: Array | None, *, rates: bool, time_scale: float | None
+) -> tuple[Array, Array, Array]:
+    """Return what :func:`control_path` returns, in NumPy, for controls without gradient."""
+    step = elapsed[1:, :, None]  # (H-1, B, 1)
+    n_knots, n_windows, size = controls.shape
+    n_ages = 0 if counts is None else counts.shape[-1]
+    n_values = size * (2 if rates else 1) + n_ages
+    place = 0 if time_scale is None else 1
+    increments = np.empty((n_knots - 1, n_windows, place + n_values), controls.dtype)
+    values = np.empty((n_knots, n_windows, n_values), controls.dtype)
+    change = controls[1:] - controls[:-1]
+    values[..., :size] = controls
+    np.multiply(change, scale[:size], out=increments[..., place : place + size])
+    if time_scale is not None:
+        np.multiply(step[..., 0], time_scale, out=increments[..., 0])
+    taken = step
+    if counts is not None:
+        gained = counts[1:] - counts[:-1]
+        increments[..., -n_ages:] = gained
+        time = np.zeros((n_knots, n_windows, 1), controls.dtype)
+        np.cumsum(step, axis=0, out=time[1:])
+        values[..., -n_ages:] = time - _newest(np.broadcast_to(time, counts.shape), gained > 0)
+        if n_ages == size:
+            again = (gained > 0) & (counts[:-1] > 0)
+            taken = np.where(again, step + values[:-1, :, -n_ages:], 0.0)
+    if rates:
+        slopes = values[..., size : 2 * size]
+        slopes[0] = 0.0
+        slopes[1:] = change / np.maximum(taken, SHORTEST) * scale[size:]
+        timed = taken > 0
+        if not timed.all():
+            slopes[:] = _newest(slopes, np.broadcast_to(timed, change.shape))
+        np.subtract(slopes[1:], slopes[:-1], out=increments[..., place + size : place + 2 * size])
+    return increments, values, step
+
+
+def _newest(at_knots: Array, counted: Array) -> Array:
+    """Return at every knot what stands at the newest knot that counts, (H, B, K); before any, at the first.
+
+    :param at_knots: (H, B, K)
+    :param counted: whether each knot but the first counts, (H-1, B, K)
+    """
+    knots = np.zeros(at_knots.shape, np.int64)
+    np.maximum.accumulate(np.where(counted, np.arange(1, len(at_knots))[:, None, None], 0), axis=0, out=knots[1:])
+    return np.take_along_axis(at_knots, knots, axis=0)
 
 
 def between_observations(counts: th.Tensor, step: th.Tensor, ages: th.Tensor) -> th.Tensor:

@@ -24,7 +24,7 @@ def between(encoder: NeuralCDE, observations: th.Tensor, n_points: int) -> tuple
         windows = appended.windows()
         curve = encoder.curve(encoder.path(windows.features, windows.elapsed))
         field, pieces = encoder.field.product(), curve.pieces
-        knots = encoder.solver.integrate(field, encoder.begin(windows.features[0]), curve)
+        knots = encoder.solver.integrate(field, encoder.initial(encoder.start(windows.features[0])), curve)
         places = th.linspace(0, 1, n_points).tolist()
         if len(knots) == 1:  # no intervals, and so nowhere to go
             z = knots.new_full((n_points, pieces, *knots.shape[1:]), th.nan)
