@@ -276,8 +276,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
     def set_training_mode(self, mode: bool) -> None:
         """Choose between learning and acting; RecurrentPPO begins a rollout by choosing to act."""
         super().set_training_mode(mode)
-        if not mode and not self._predicting:
-            for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
+        for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
+            encoder.learning.take_in()
+            if not mode and not self._predicting:
                 encoder.learning.await_rollout()
 
     def forward(  # type: ignore[override]

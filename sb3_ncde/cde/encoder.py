@@ -1,5 +1,7 @@
 """NeuralCDE: observation history in, features for actor and critic out."""
 
+from typing import Any
+
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
@@ -127,6 +129,14 @@ class NeuralCDE(nn.Module):
                 skip=arguments.skip,
             )
         )
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.learning.take_in()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.learning.take_in()  # what has been learned is not of the weights that are loaded
+        super()._load_from_state_dict(*args, **kwargs)
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode the history of every step.

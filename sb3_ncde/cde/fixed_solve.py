@@ -162,12 +162,11 @@ class _Evaluations:
         n_evaluations = self.n_intervals * plan.steps * len(plan.tableau.nodes)
         dtype = initial.dtype
         self.z = np.empty((n_evaluations, *initial.shape), dtype)
-        # What leaves each layer, before its activation and after it.
-        self.before = [np.empty((n_evaluations, self.rows, len(weight)), dtype) for weight in weights]
-        self.after = [np.empty_like(before) for before in self.before]
+        # What leaves each layer, before its activation (not kept of the last one) and after it.
+        self.after = [np.empty((n_evaluations, self.rows, len(weight)), dtype) for weight in weights]
+        self.before = [np.empty_like(after) for after in self.after[:-1]]
         self.knots = np.empty((self.n_intervals + 1, *initial.shape), dtype)
         self.knots[0] = initial
-        self.of_product = np.empty_like(self.z)
 
     def forward(self) -> Array:
         """Return z at every knot, (I + 1, B, Z)."""
@@ -188,7 +187,8 @@ class _Evaluations:
         self.z[evaluation] = z
         hidden, last = z, len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.transposed, self.biases, strict=True)):
-            before, after = self.before[layer][evaluation], self.after[layer][evaluation]
+            after = self.after[layer][evaluation]
+            before = after if layer == last else self.before[layer][evaluation]
             np.matmul(hidden, weight, out=before)
             before += bias if layer or self.drives is None else self.drives[place, interval]
             if layer == last:
@@ -206,7 +206,7 @@ class _Evaluations:
         :param of_knots: the gradient of z at the knots, (I + 1, B, Z)
         """
         # The derivatives of all activations at once; each is multiplied with what comes back to it.
-        self.of_before = [softplus_derivative(before) for before in self.before[:-1]]
+        self.of_before = [softplus_derivative(before) for before in self.before]
         self.of_before.append(1.0 - np.square(self.after[-1]))
         places = [place for stages in self.place for place in stages]
         # Each slope beside each number of z, (I, places, B, Z * C): a product of whole rows is quicker.
@@ -214,20 +214,21 @@ class _Evaluations:
         self.of_before[-1] *= of_matrices.reshape(self.of_before[-1].shape)
         spread = np.repeat(np.eye(self.z.shape[-1], dtype=self.z.dtype), self.channels, axis=1)  # (Z, Z * C)
         of_z = of_knots[-1]
+        of_products: list[Array] = []  # of f(z, X) dX, from the last evaluation to the first
         evaluation = len(self.z)
         for interval in reversed(range(self.n_intervals)):
             for _ in range(self.steps):
                 of_slopes = [of_z if weight == 1.0 else weight * of_z for weight in self.tableau.weights]
                 for stage in reversed(range(len(of_slopes))):
                     evaluation -= 1
-                    self.of_product[evaluation] = of_slopes[stage]
+                    of_products.append(of_slopes[stage])
                     of_input = self._of_field(evaluation, of_slopes[stage] @ spread)
                     of_z = of_z + of_input
                     for earlier, weight in enumerate(self.tableau.matrix[stage]):
                         if weight:
                             of_slopes[earlier] = of_slopes[earlier] + weight * of_input
             of_z = of_z + of_knots[interval]
-        self.of_initial = of_z
+        self.of_initial, self._of_products = of_z, of_products
 
     def _of_field(self, evaluation: int, of_hidden: Array) -> Array:
         """Return the gradient of the field's z, (B, Z), from that of its last layer without activation and slope."""
@@ -249,8 +250,9 @@ class _Evaluations:
 
     def of_slopes(self) -> Array:
         """Return the gradient of the slopes, (P, I, B, C)."""
-        matrices = self.after[-1].reshape(*self.of_product.shape, self.channels)  # (E, B, Z, C)
-        of_each = np.matmul(self.of_product[..., None, :], matrices)[..., 0, :]
+        of_products = np.stack(self._of_products[::-1])  # (E, B, Z)
+        matrices = self.after[-1].reshape(*of_products.shape, self.channels)  # (E, B, Z, C)
+        of_each = np.matmul(of_products[..., None, :], matrices)[..., 0, :]
         return self._by_place(of_each) / self.steps
 
     def of_drive(self) -> th.Tensor:
@@ -267,8 +269,12 @@ class _Evaluations:
         """Sum what belongs to evaluations, (E, ...), by the place in an interval, (P, I, ...)."""
         by_interval = of_evaluations.reshape(self.n_intervals, -1, *of_evaluations.shape[1:])
         places = [place for stages in self.place for place in stages]
+        if len(places) == 1:
+            ordered: Array = by_interval.swapaxes(0, 1)
+            return ordered
         if len(places) == len(self.slopes):  # one evaluation at each place
-            return np.moveaxis(by_interval, 1, 0)[np.argsort(places)]
+            ordered = by_interval.swapaxes(0, 1)[np.argsort(places)]
+            return ordered
         summed = np.zeros((len(self.slopes), *by_interval[:, 0].shape), by_interval.dtype)
         for index, place in enumerate(places):
             summed[place] += by_interval[:, index]

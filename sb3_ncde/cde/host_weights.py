@@ -27,12 +27,9 @@ class HostWeights:
     def __init__(self, groups: Sequence[Sequence[nn.Linear]]) -> None:
         self._groups = groups
         layers = [layer for group in groups for layer in group]
-        self._places: list[tuple[Any, str]] = [
-            (layer._parameters, name)
-            for layer in layers
-            for name, weight in layer._parameters.items()
-            if weight is not None
-        ]
+        self._names = [(layer, name) for layer in layers for name, own in layer.named_parameters() if own is not None]
+        # By the modules' dictionaries a look takes a fifth of the time of one by their attributes.
+        self._places = [(layer._parameters, name) for layer, name in self._names]
         self._pointers: list[int] = []
         self._arrays: list[Array] = []
 
@@ -45,13 +42,14 @@ class HostWeights:
 
         :param others: tensors beside the parameters
         """
-        # By the dictionaries of the modules, where a look takes a fifth of the time of one by the attribute.
-        pointers = [own[name].data_ptr() for own, name in self._places]
-        pointers.extend([tensor.data_ptr() for tensor in others])
+        try:
+            tensors: list[Any] = [parameters[name] for parameters, name in self._places]
+        except KeyError:  # of a layer that makes its weight of others (torch.nn.utils.parametrize)
+            tensors = [getattr(layer, name) for layer, name in self._names]
+        tensors.extend(others)
+        pointers = [tensor.data_ptr() for tensor in tensors]
         if pointers == self._pointers:
             return False
-        tensors = [own[name] for own, name in self._places]
-        tensors.extend(others)
         self._arrays = [np.ascontiguousarray(on_host(tensor)) for tensor in tensors]
         shared = all(tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
         self._pointers = pointers if shared else []

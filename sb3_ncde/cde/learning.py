@@ -23,6 +23,8 @@ from sb3_ncde.history.window_rule import Array
 
 MAX_PENDING = 64
 """Backward passes before one optimizer's step that are kept."""
+MAX_SETTLED = 64
+"""Minibatches that wait to be taken in together."""
 
 
 class Learning:
@@ -50,6 +52,7 @@ class Learning:
         self.rates = rates
         self._has_rollouts = self._in_rollout = self._learned = False
         self._pending: list[tuple[Array, Array]] = []
+        self._settled: list[tuple[Array, Array]] = []
 
     def await_rollout(self) -> None:
         """Put the scale of what has been learned from to use, as the next step may begin a rollout.
@@ -118,15 +121,29 @@ class Learning:
         stepped = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
         if not any(id(weight) in stepped and weight.requires_grad for weight in self.weights()):
             return
-        newest, changes = map(np.concatenate, zip(*self._pending, strict=True))
         _PENDING.discard(self)
-        self._pending = []
         self._learned = True
+        self._settled.extend(self._pending)
+        self._pending = []
+        if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
+            self.take_in()
+            if self.scale is not None:
+                self.scale.renew()
+        elif len(self._settled) >= MAX_SETTLED:
+            self.take_in()
+
+    def take_in(self) -> None:
+        """Take what is settled into the statistics. It is done for many minibatches together, which is quicker.
+
+        It is called before the statistics are used, saved or copied.
+        """
+        if not self._settled:
+            return
+        newest, changes = map(np.concatenate, zip(*self._settled, strict=True))
+        self._settled = []
         self.learned_range.learn(newest)
         if self.scale is not None:
             self.scale.observe(changes)
-            if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
-                self.scale.renew()
 
 
 _PENDING: "weakref.WeakSet[Learning]" = weakref.WeakSet()
