@@ -74,6 +74,12 @@ class Stepper:
         :param key: the numbers of all weights
         :return: features for the heads, (N, output_size), and the histories after this step
         """
+        with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
+            return self._step(features, time, state, starts, weights, key)
+
+    def _step(
+        self, features: Array, time: Array, state: tuple[Array, Array], starts: Array, weights: Weights, key: bytes
+    ) -> tuple[Array, tuple[Array, Array]]:
         state_key = _key(state)
         carried = self._carried
         if carried is not None and carried.weights_key == key and carried.state_key == state_key:

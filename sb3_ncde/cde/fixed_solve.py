@@ -295,6 +295,19 @@ class _Solve(th.autograd.Function):
         *parameters: th.Tensor,
     ) -> th.Tensor:
         """Return z, (rows, Z)."""
+        with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
+            return _Solve._forward(ctx, plan, start, slopes, values, drive, *parameters)
+
+    @staticmethod
+    def _forward(
+        ctx: Any,
+        plan: Plan,
+        start: th.Tensor,
+        slopes: th.Tensor,
+        values: th.Tensor | None,
+        drive: th.Tensor | None,
+        *parameters: th.Tensor,
+    ) -> th.Tensor:
         arrays = [parameter.numpy() for parameter in parameters]
         weights, biases = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
         first = plan.n_initial
@@ -316,6 +329,11 @@ class _Solve(th.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_rows: th.Tensor) -> Any:
         """Return the gradients of all that is learned."""
+        with np.errstate(all="ignore"):
+            return _Solve._backward(ctx, of_rows)
+
+    @staticmethod
+    def _backward(ctx: Any, of_rows: th.Tensor) -> Any:
         evaluations: _Evaluations = ctx.evaluations
         initial: _Initial = ctx.initial
         of_knots = np.zeros_like(evaluations.knots)

@@ -51,7 +51,8 @@ def control_path(
     """
     if not (controls.requires_grad or controls.is_cuda):
         arrays = (controls.numpy(), elapsed.numpy(), scale.numpy(), None if counts is None else counts.numpy())
-        return ControlPath(*map(th.from_numpy, path_of_data(*arrays, rates=rates, time_scale=time_scale)))
+        with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
+            return ControlPath(*map(th.from_numpy, path_of_data(*arrays, rates=rates, time_scale=time_scale)))
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
