@@ -24,6 +24,7 @@ D = 2
 
 def make_encoder(history_length: int = 4, hop_length: int = 2, *, timestamps: bool = False, **kwargs: Any) -> NeuralCDE:
     defaults: dict[str, Any] = {
+        "solver": "midpoint",
         "latent_size": 5,
         "field_width": 7,
         "initial_width": 6,

@@ -259,11 +259,11 @@ def test_an_adjoint_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"interpolation": "hermite"}, "solver='midpoint' with interpolation='hermite'.*act late.*rk4"),
+        ({"interpolation": "hermite"}, "solver='euler' with interpolation='hermite'.*act late.*rk4"),
         ({"interpolation": "hermite", "solver": "heun"}, "solver='heun' with interpolation='hermite'"),
         ({"interpolation": "rectilinear", "time_channel": False}, "time must be one of its channels"),
         ({"interpolation": "cubic"}, "interpolation='cubic' is not one of linear, hermite, rectilinear"),
-        ({"adjoint": True}, "adjoint=True with solver='midpoint'"),
+        ({"adjoint": True}, "adjoint=True with solver='euler'"),
         ({"solver": "dopri5", "solver_steps": 2}, "chooses its steps itself"),
         ({"rtol": 0.0}, "rtol=0.0: the tolerance"),
         ({"feature_size": 2}, "feature_size=2 with feature_norm='layer_norm'"),

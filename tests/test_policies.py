@@ -399,7 +399,7 @@ def test_work_of_a_step_does_not_grow_with_the_history(hop_length: int | None, m
         rows.clear()
         act(model, model.env, 100)
         per_length.append(sum(rows))
-    assert per_length == [2 * 2 * 2 * 100] * 2  # stages, environments, open windows, steps
+    assert per_length == [2 * 2 * 100] * 2  # environments, open windows, steps
 
 
 def test_predict_refuses_a_state_of_other_environments() -> None:

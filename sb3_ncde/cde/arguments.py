@@ -42,7 +42,7 @@ class EncoderArguments:
     field_depth: int = 1
     initial_width: int = 32
     initial_depth: int = 1
-    solver: str = "midpoint"
+    solver: str = "euler"
     solver_steps: int = 1
     rtol: float = 1e-4
     atol: float = 1e-6

@@ -49,7 +49,7 @@ def control_path(
         feature is then its change since it was observed before, over the time since (see :func:`between_observations`),
         and holds until it is observed again
     """
-    if not (controls.requires_grad or controls.is_cuda):
+    if controls.device.type == "cpu" and not (controls.requires_grad or elapsed.requires_grad):
         arrays = (controls.numpy(), elapsed.numpy(), scale.numpy(), None if counts is None else counts.numpy())
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
             return ControlPath(*map(th.from_numpy, path_of_data(*arrays, rates=rates, time_scale=time_scale)))

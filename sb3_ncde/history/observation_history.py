@@ -12,6 +12,9 @@ from sb3_ncde.history.windows import Sequences
 State = tuple[th.Tensor, ...]
 """The recurrent state as sb3-contrib carries it: a pair of tensors (1, N, size)."""
 
+_NEVER, _CARRIED = -1, -2
+"""Where a value that is held is of no step at hand: never observed in the episode, or before these steps."""
+
 
 class ObservationHistory:
     """Layout of the recurrent state and the windows it implies.
@@ -89,12 +92,9 @@ class ObservationHistory:
         line[:, :length] = slots
         # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
         line[:, length:, -1] = np.maximum(times * (seen > 1) / self.unit, 0.0)
-        learned = features if features.requires_grad else None
-        new = features.numpy(force=True)
+        new, source = features.numpy(force=True), None
         if self.missing_values:
             line[:, length:, :-1], source = self._hold(new, slots[:, -1, :-1], seen)
-            if learned is not None:
-                learned = self._with_gradient(learned, line[:, length:, :-1], source)
         else:
             line[:, length:, :-1] = new
 
@@ -102,10 +102,44 @@ class ObservationHistory:
         used = np.arange(length) >= length - points[:, -1:]
         np.multiply(line[:, n_steps:], used[..., None], out=kept)
         device = state[0].device
-        after = tuple(
-            th.from_numpy(np.ascontiguousarray(half[None])).to(device) for half in np.split(packed, 2, axis=1)
-        )
+        halves = (packed[None, :, : self.size].copy(), packed[None, :, self.size :].copy())
+        after: State = tuple(th.from_numpy(half).to(device) for half in halves)
+        learned = None
+        if th.is_grad_enabled() and any(tensor.requires_grad for tensor in (features, time, *state)):
+            learned = self._with_gradient(features, time, state, line, seen, source)
+            after = self._packed_with_gradient(learned[:, n_steps:], time[:, -1:], packed, used)
         return Sequences(line, seen, points, learned, device), after
+
+    def _with_gradient(
+        self,
+        features: th.Tensor,
+        time: th.Tensor,
+        state: State,
+        line: Array,
+        seen: Integers,
+        source: Integers | None,
+    ) -> th.Tensor:
+        """Return a line once more as a tensor, with the gradients of what it is made of, (N, H + T, D + 1)."""
+        _, last_time, slots = self.unpack(state)
+        constant = th.from_numpy(line[:, self.rule.history_length :]).to(slots.device)
+        if source is not None:
+            place, size = th.from_numpy(source).to(slots.device), self.features_dim
+            value = th.where(place >= 0, features.gather(1, place.clamp(min=0)), constant[..., :size])
+            value = th.where(place == _CARRIED, slots[:, -1:, :size], value)
+            features = th.cat((value, constant[..., size:-1]), dim=-1)
+        if self.timestamps:
+            time = time.diff(dim=1, prepend=last_time.unsqueeze(1))
+        elapsed = (time * th.from_numpy(seen > 1).to(time) / self.unit).clamp(min=0.0)
+        return th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
+
+    def _packed_with_gradient(self, slots: th.Tensor, time: th.Tensor, packed: Array, used: Array) -> State:
+        """Return histories once more with the gradients of their slots, (N, H, D + 1), and of their time, (N, 1)."""
+        constant = th.from_numpy(packed).to(slots.device)
+        kept = (slots * th.from_numpy(used).to(slots.device).unsqueeze(-1)).flatten(1)
+        newest = time if self.timestamps else constant[:, 1:2]
+        whole = th.cat((constant[:, :1], newest, kept, constant[:, self._packed_size :]), dim=1).unsqueeze(0)
+        first, second = whole.chunk(2, dim=-1)
+        return first.contiguous(), second.contiguous()
 
     def _hold(self, features: Array, before: Array, seen: Integers) -> tuple[Array, Integers]:
         """Return, of each feature at each step, the last value of the episode and how often it has been observed.
@@ -113,30 +147,22 @@ class ObservationHistory:
         :param features: NaN where not observed, (N, T, D)
         :param before: the same of the newest observation before, (N, 2 D)
         :param seen: observations of the episode up to each step, (N, T)
-        :return: both, (N, T, 2 D), and the step that each value is of, (N, T, D); -1: it is of none of these
+        :return: both, (N, T, 2 D), and the step that each value is of, (N, T, D), or :data:`_CARRIED` or :data:`_NEVER`
         """
         steps = np.arange(features.shape[1])
         began = (steps - seen + 1)[..., None]  # step at which the episode of each step began; below 0: before these
         observed = ~np.isnan(features)
         source = np.maximum.accumulate(np.where(observed, steps[:, None], -1), axis=1)
-        source = np.where(source >= np.maximum(began, 0), source, -1)
+        source = np.where(source >= np.maximum(began, 0), source, _NEVER)
         held, count = np.split(before[:, None], 2, axis=2)  # (N, 1, D) each
         carried = began < 0
         value = np.take_along_axis(features, np.maximum(source, 0), axis=1)
         value = np.where(source >= 0, value, np.where(carried, held, 0.0))
+        source = np.where((source < 0) & carried, _CARRIED, source)
         total = np.cumsum(observed, axis=1)
         earlier = np.broadcast_to(np.maximum(began - 1, 0), total.shape)
         of_earlier = np.take_along_axis(total, earlier, axis=1) * (began > 0)
         return np.concatenate((value, total - of_earlier + np.where(carried, count, 0.0)), axis=2), source
-
-    @staticmethod
-    def _with_gradient(features: th.Tensor, held: Array, source: Integers) -> th.Tensor:
-        """Return what is held, (N, T, 2 D), with the gradient of the features that it is of, (N, T, D)."""
-        place = th.from_numpy(source).to(features.device)
-        constant = th.from_numpy(held).to(features.device)
-        value = features.gather(1, place.clamp(min=0))
-        size = features.shape[-1]
-        return th.cat((th.where(place >= 0, value, constant[..., :size]), constant[..., size:]), dim=-1)
 
     def _count(self, count: npt.NDArray[Any], episode_starts: npt.NDArray[Any]) -> tuple[Integers, Integers]:
         """Return the observations of the episode up to each step, and those in the window, (N, T) each."""

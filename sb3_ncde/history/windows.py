@@ -1,7 +1,7 @@
 """How a batch of histories is cut into windows: steps in a row that share their oldest observation share a solve.
 
 What is data is cut in NumPy, where an operation on a few numbers costs a fraction of what it costs as a tensor. Only
-features that carry a gradient, those of a learned extractor, are tensors here.
+observations that carry a gradient, such as the features of a learned extractor, are tensors here.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class Sequences(NamedTuple):
         twice as much with missing values: what is held, then how often it has been observed
     :param seen: observations of the episode up to each step, (N, T)
     :param points: observations in the window of each step, (N, T)
-    :param learned: the features of the new observations once more where they carry a gradient, (N, T, D)
+    :param learned: the line once more where it carries gradients, (N, H + T, D + 1), or None
     :param device: of the tensors that are made of this
     """
 
@@ -47,9 +47,8 @@ class Sequences(NamedTuple):
 
     def newest(self) -> th.Tensor:
         """Return the new observations, (N * T, D + 1)."""
-        new = self._tensor(self.line[:, -self.points.shape[1] :])
-        if self.learned is not None:
-            new = th.cat((self.learned, new[..., -1:]), dim=-1)
+        n_steps = self.points.shape[1]
+        new = self._tensor(self.line[:, -n_steps:]) if self.learned is None else self.learned[:, -n_steps:]
         return new.flatten(0, 1)
 
     def windows(self) -> Windows:
@@ -67,14 +66,13 @@ class Sequences(NamedTuple):
         begin, end = oldest[first], newest[np.append(first[1:], oldest.size) - 1]
         place = begin + np.arange((end - begin).max() + 1)[:, None]  # (H, B)
         inside = np.minimum(place, end)
-        observations = self.line.reshape(-1, width)[inside]
-        elapsed = observations[..., -1] * (place <= end)
-        features = self._tensor(observations[..., :-1])
-        if self.learned is not None:
-            before = self._tensor(self.line[:, : length - n_steps, :-1])
-            features = th.cat((before, self.learned), dim=1).flatten(0, 1)[self._tensor(inside)]
+        if self.learned is None:
+            observations = self._tensor(self.line.reshape(-1, width)[inside])
+        else:
+            observations = self.learned.flatten(0, 1)[self._tensor(inside)]
+        features, elapsed = observations[..., :-1], observations[..., -1] * self._tensor(place <= end)
         knot, window = self._tensor(points - 1), self._tensor(np.cumsum(opens) - 1)
-        return Windows(features, self._tensor(elapsed), knot, window)
+        return Windows(features, elapsed, knot, window)
 
     def _tensor(self, values: npt.NDArray[np.generic]) -> th.Tensor:
         return th.from_numpy(values).to(self.device)
