@@ -275,7 +275,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """Choose between learning and acting; RecurrentPPO begins a rollout by choosing to act."""
-        super().set_training_mode(mode)
+        # predict() chooses at every call, which for all modules takes a quarter of its time.
+        if not (self._predicting and self.training == self.features_extractor.training == mode):
+            super().set_training_mode(mode)
         for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
             encoder.learning.take_in()
             if not mode and not self._predicting:
@@ -475,11 +477,13 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     def _watch_range(self, features: th.Tensor) -> None:
         """Warn once of values far outside of what was learned from; not of a learned extractor's features."""
-        learned = self.lstm_actor.learned_range
-        outside = learned.far_outside(features)
-        if bool(outside.any()) and not self._warned_of_range and not list(self.pi_features_extractor.parameters()):
+        if self._warned_of_range:
+            return
+        learned, rows = self.lstm_actor.learned_range, features.numpy(force=True)
+        outside = learned.far_outside(rows)
+        if outside.any() and not list(self.pi_features_extractor.parameters()):
             self._warned_of_range = True
-            learned.warn(features, outside)
+            learned.warn(rows, outside)
 
     def _watch(self, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Note a step of a rollout, and warn of what only shows over many; see :mod:`sb3_ncde.history.diagnostics`."""

@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde import NCDEPolicy
+from sb3_ncde.cde import learning
 from sb3_ncde.cde.increment_scale import MEMORY, IncrementScale
 from sb3_ncde.normalize import VecNormalizeObserved
 from tests.envs import RandomWalk
@@ -374,3 +375,20 @@ def test_all_that_field_and_heads_see_is_of_order_1(late: int, missing: bool) ->
     ):
         rms = rows.square().mean(dim=0).sqrt()[moves]
         assert rms.min() > 0.05, rms
+
+
+def test_minibatches_taken_in_together_are_those_taken_in_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for together in (1, 64):
+        monkeypatch.setattr(learning, "MAX_SETTLED", together)
+        model = make(seed=0).learn(256)
+        found.append({name: value for name, value in model.policy.state_dict().items() if "increment" in name})
+    for name, value in found[0].items():
+        th.testing.assert_close(value, found[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_scale_the_range_is_learned_from_demonstrations() -> None:
+    policy = make(policy_kwargs={"scale_increments": False}).policy
+    demonstrate(policy)
+    assert policy.lstm_actor.learned_range.high.isfinite().all()
+    assert (policy.lstm_actor.increment_scale.scale == 1).all()

@@ -13,18 +13,17 @@ class Layer(NamedTuple):
     """A linear layer, x W + b.
 
     :param weight: W, (n_in, n_out)
-    :param bias: b, (n_out,), or None
+    :param bias: b, (n_out,)
     """
 
     weight: Array
-    bias: Array | None
+    bias: Array
 
 
 def linear(rows: Array, layer: Layer) -> Array:
     """Return the outputs of a layer, (rows, n_out), for inputs (rows, n_in)."""
     out: Array = rows @ layer.weight
-    if layer.bias is not None:
-        out += layer.bias
+    out += layer.bias
     return out
 
 

@@ -23,10 +23,7 @@ def field(z: Array, increment: Array, drive: Array | None, weights: Weights) -> 
     """
     first, *others = weights.field
     hidden = z @ first.weight
-    if drive is not None:
-        hidden += drive
-    elif first.bias is not None:
-        hidden += first.bias
+    hidden += first.bias if drive is None else drive
     for layer in others:
         hidden = linear(softplus(hidden), layer)
     np.tanh(hidden, out=hidden)

@@ -63,5 +63,7 @@ class HostWeights:
         """Yield the layers, group by group, and then the other tensors."""
         arrays = iter(self._arrays)
         for group in self._groups:
-            yield tuple(Layer(next(arrays).T, None if layer.bias is None else next(arrays)) for layer in group)
+            yield tuple(
+                Layer(next(arrays).T, next(arrays) if layer.bias is not None else np.zeros(1)) for layer in group
+            )
         yield from arrays

@@ -34,15 +34,17 @@ class LearnedRange(nn.Module):
         self.low = th.minimum(self.low, th.from_numpy(low).to(self.low))
         self.high = th.maximum(self.high, th.from_numpy(high).to(self.high))
 
-    def far_outside(self, features: th.Tensor) -> th.Tensor:
+    def far_outside(self, features: Array) -> Array:
         """Return which features are far outside of the range, (rows, D); none of those that were always the same."""
-        width = self.high - self.low  # not above 0 where nothing was learned from
-        outside = (features > self.high + FAR * width) | (features < self.low - FAR * width)
-        return outside & (width > 0)
+        low, high = self.low.numpy(force=True), self.high.numpy(force=True)
+        width = high - low  # not above 0 where nothing was learned from
+        far = FAR * width
+        outside: Array = ((features > high + far) | (features < low - far)) & (width > 0)
+        return outside
 
-    def warn(self, features: th.Tensor, outside: th.Tensor) -> None:
+    def warn(self, features: Array, outside: Array) -> None:
         """Warn of a value that is far outside."""
-        row, index = outside.nonzero()[0].tolist()
+        row, index = np.argwhere(outside)[0].tolist()
         warnings.warn(
             f"Feature {index} of the observation is {features[row, index]:.3g}, but the agent learned from values from "
             f"{self.low[index]:.3g} to {self.high[index]:.3g}. If the environments of the training were wrapped in "
