@@ -1,12 +1,16 @@
 """Continuous-time memory for Stable-Baselines3: neural controlled differential equation policies.
 
 Importing the package registers its policies with RecurrentPPO, as "NCDEPolicy", "CnnNCDEPolicy" and
-"MultiInputNCDEPolicy", and its environments with Gymnasium, under the namespace ``sb3_ncde/``.
+"MultiInputNCDEPolicy", and its environments with Gymnasium, under the namespace ``sb3_ncde/``. Other algorithms that
+are asked for these names say what to use instead.
 """
 
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 
 from sb3_ncde import envs, presets
 from sb3_ncde.policies import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
@@ -14,5 +18,19 @@ from sb3_ncde.policies import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
 __all__ = ["CnnNCDEPolicy", "MultiInputNCDEPolicy", "NCDEPolicy", "envs", "presets"]
 __version__ = version("sb3-ncde")
 
+
+def _refuse(name: str, *args: Any, **kwargs: Any) -> None:
+    """Raise TypeError where another algorithm makes its policy.
+
+    :param name: by which the policy was asked for
+    """
+    raise TypeError(
+        f"{name} is for sb3-contrib's RecurrentPPO, RecurrentPPO({name!r}, env): other algorithms have no recurrent "
+        "states. For masked actions too, see action_mask_key."
+    )
+
+
 for _policy in (NCDEPolicy, CnnNCDEPolicy, MultiInputNCDEPolicy):
     RecurrentPPO.policy_aliases[_policy.__name__] = _policy
+    for _other in (A2C, ARS, CrossQ, DDPG, DQN, MaskablePPO, PPO, QRDQN, SAC, TD3, TQC, TRPO):
+        _other.policy_aliases[_policy.__name__] = partial(_refuse, _policy.__name__)  # type: ignore[assignment]

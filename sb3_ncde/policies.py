@@ -461,7 +461,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     def _warn_without_memory(self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None) -> None:
         """Warn once where predict() is called again and again as if nothing had been observed before."""
-        starts = episode_start is not None and bool(np.all(episode_start))
+        starts = episode_start is not None and bool(np.asarray(episode_start).all())
         forgets = state is not None and bool(np.any(state[0])) if starts else state is None
         self._calls_without_memory = self._calls_without_memory + 1 if forgets else 0
         if self._calls_without_memory < 3 or self._warned_without_memory:
@@ -477,9 +477,9 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     def _watch_range(self, features: th.Tensor) -> None:
         """Warn once of values far outside of what was learned from; not of a learned extractor's features."""
-        if self._warned_of_range:
-            return
         learned, rows = self.lstm_actor.learned_range, features.numpy(force=True)
+        if self._warned_of_range or learned.holds(rows):
+            return
         outside = learned.far_outside(rows)
         if outside.any() and not list(self.pi_features_extractor.parameters()):
             self._warned_of_range = True

@@ -194,6 +194,25 @@ def test_a_step_uses_the_weights_of_its_moment(change: str, copied: str) -> None
     assert (before is encoder or change == "nothing") == th.allclose(again, found, atol=1e-5)
 
 
+def test_weights_that_change_between_forward_and_backward_are_noticed() -> None:
+    encoder = NeuralCDE(ObservationHistory(4, 2, D), EncoderArguments())
+    sequences, state, starts = observed(encoder, 2, 6, 0.0)
+    seen, _ = encoder.unroll(sequences.flatten(0, 1), state, starts.flatten())
+    with th.no_grad():
+        encoder.field.layers[0].weight.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        th.autograd.backward(seen.sum())
+
+
+def test_second_derivatives_are_refused() -> None:
+    encoder = NeuralCDE(ObservationHistory(4, 2, D), EncoderArguments())
+    sequences, state, starts = observed(encoder, 2, 6, 0.0)
+    seen, _ = encoder.unroll(sequences.flatten(0, 1), state, starts.flatten())
+    first = th.autograd.grad(seen.square().sum(), encoder.field.layers[0].weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        th.autograd.backward(first[0].sum())
+
+
 def test_counts_that_start_over_change_nothing() -> None:
     """float32 counts no further than 2**24."""
     encoder = NeuralCDE(ObservationHistory(4, 3, D), EncoderArguments()).double()

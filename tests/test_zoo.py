@@ -91,7 +91,7 @@ def run(module: str, options: str, folder: Path, *more: str) -> str:
 def interrupt(command: str, when: str, folder: Path) -> str:
     """Run a subcommand, press Ctrl-C once it has printed something, and return what it prints from then on."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sb3_ncde.cli", *command.split()],
+        [sys.executable, "-X", "faulthandler", "-m", "sb3_ncde.cli", *command.split()],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -106,7 +106,11 @@ def interrupt(command: str, when: str, folder: Path) -> str:
             break
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    try:
+        output = process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # it prints where all threads are
+        output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     return output
 

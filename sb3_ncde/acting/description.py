@@ -14,7 +14,6 @@ class Description:
     """The sizes and choices of an encoder. The letters are those of :class:`sb3_ncde.cde.encoder.NeuralCDE`.
 
     :param rule: H and S
-    :param state_size: of each tensor of the pair that is the state, per environment
     :param features_dim: D, size of one observation
     :param control_dim: K, controls of the path
     :param unit: length of a nominal step, in the unit of the observed time
@@ -31,7 +30,6 @@ class Description:
     """
 
     rule: WindowRule
-    state_size: int
     features_dim: int
     control_dim: int
     unit: float

@@ -113,7 +113,6 @@ class NeuralCDE(nn.Module):
         return Stepper(
             Description(
                 rule=history.rule,
-                state_size=history.size,
                 features_dim=history.features_dim,
                 control_dim=self.control_dim,
                 unit=history.unit,

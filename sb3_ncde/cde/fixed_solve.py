@@ -308,6 +308,7 @@ class _Solve(th.autograd.Function):
         drive: th.Tensor | None,
         *parameters: th.Tensor,
     ) -> th.Tensor:
+        ctx.save_for_backward(start, slopes, values, drive, *parameters)
         arrays = [parameter.numpy() for parameter in parameters]
         weights, biases = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
         first = plan.n_initial
@@ -334,6 +335,7 @@ class _Solve(th.autograd.Function):
 
     @staticmethod
     def _backward(ctx: Any, of_rows: th.Tensor) -> Any:
+        ctx.saved_tensors  # noqa: B018  (raises RuntimeError if one of them has been changed in place since)
         evaluations: _Evaluations = ctx.evaluations
         initial: _Initial = ctx.initial
         of_knots = np.zeros_like(evaluations.knots)

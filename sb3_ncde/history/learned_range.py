@@ -34,6 +34,11 @@ class LearnedRange(nn.Module):
         self.low = th.minimum(self.low, th.from_numpy(low).to(self.low))
         self.high = th.maximum(self.high, th.from_numpy(high).to(self.high))
 
+    def holds(self, features: Array) -> bool:
+        """Return whether all features, (rows, D), are within the range."""
+        low, high = self.low.numpy(force=True), self.high.numpy(force=True)
+        return bool(((features >= low) & (features <= high)).all())
+
     def far_outside(self, features: Array) -> Array:
         """Return which features are far outside of the range, (rows, D); none of those that were always the same."""
         low, high = self.low.numpy(force=True), self.high.numpy(force=True)

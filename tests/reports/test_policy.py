@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from sb3_contrib import TRPO, RecurrentPPO
+from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -437,6 +437,19 @@ def test_other_algorithms_are_told_what_to_use(algorithm: Any) -> None:
         model.learn(10)
     with pytest.raises(TypeError, match="RecurrentPPO"):
         model.policy.evaluate_actions(th.zeros(1, 3), th.zeros(1))
+
+
+@pytest.mark.parametrize("name", ["NCDEPolicy", "CnnNCDEPolicy", "MultiInputNCDEPolicy"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [A2C, ARS, CrossQ, DDPG, DQN, MaskablePPO, PPO, QRDQN, SAC, TD3, TQC, TRPO],
+    ids=lambda algorithm: algorithm.__name__,
+)
+def test_other_algorithms_say_what_to_use_when_asked_for_a_name(algorithm: Any, name: str) -> None:
+    """R14 (sb3-contrib #257): "Policy NCDEPolicy unknown"."""
+    env = "CartPole-v1" if algorithm in (A2C, DQN, QRDQN, MaskablePPO, PPO, TRPO, ARS) else "Pendulum-v1"
+    with pytest.raises(TypeError, match=rf"{name} is for .*RecurrentPPO\('{name}', env\).*action_mask_key"):
+        algorithm(name, env, device="cpu")
 
 
 def test_masks_as_maskable_ppo_takes_them_are_refused_in_a_sentence() -> None:
