@@ -1,4 +1,8 @@
-"""What a masked action does: the mask, under a key of a Dict observation, takes options out of the distribution."""
+"""What a masked action does: the mask, under a key of a Dict observation, takes options out of the distribution.
+
+It is read and checked against the spaces here, applied in ``NCDEPolicy._distribution`` (:mod:`sb3_ncde.policies`), and
+refused where it allows nothing by :func:`sb3_ncde.history.validation.check_mask`.
+"""
 
 from typing import Any
 

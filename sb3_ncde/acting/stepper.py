@@ -1,4 +1,4 @@
-"""One step of N environments: observations in, features for actor and critic out."""
+"""One step of N environments in NumPy, without PyTorch: observations in, features for actor and critic out."""
 
 from functools import cache
 from typing import NamedTuple
@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sb3_ncde.acting.description import Description, Weights
-from sb3_ncde.acting.histories import Histories, append, unpack
 from sb3_ncde.acting.interpolation import CURVED, INTERPOLATIONS, Bend, Interval
 from sb3_ncde.acting.networks import FEATURE_NORMS, linear, relu_mlp
+from sb3_ncde.acting.observation_history import Histories, append, unpack
 from sb3_ncde.acting.path import Knots, advance
 from sb3_ncde.acting.solver import integrate
 from sb3_ncde.history.window_rule import Array, Integers

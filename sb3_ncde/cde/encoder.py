@@ -1,4 +1,8 @@
-"""NeuralCDE: observation history in, features for actor and critic out."""
+"""NeuralCDE: observation history in, z and features for actor and critic out.
+
+z is solved for by :mod:`sb3_ncde.cde.fixed_solve` or :mod:`sb3_ncde.cde.solvers` in an update, and in a step of a
+rollout by :mod:`sb3_ncde.acting.stepper`.
+"""
 
 from typing import Any
 

@@ -175,4 +175,5 @@ class Rectilinear(Linear):
 
 
 INTERPOLATIONS: dict[str, type[Interpolation]] = {"linear": Linear, "hermite": Hermite, "rectilinear": Rectilinear}
-"""By name. A class and a line here are all that one takes."""
+"""By name. A class and a line here are all that one takes; with its pieces in :mod:`sb3_ncde.acting.interpolation` it
+acts in NumPy as well."""

@@ -1,5 +1,8 @@
 """Solvers of a controlled differential equation dz = f(z, X) dX: fixed steps here, adaptive ones by torchcde.
 
+A solver of fixed steps is a line in :data:`sb3_ncde.acting.tableaus.SOLVERS`, an adaptive one a name in
+:data:`ADAPTIVE_SOLVERS` here.
+
 On each interval of a piecewise linear path dX is constant, so a fixed step needs only the increment of the control
 over it, never a pointwise derivative at a knot, where the derivative jumps. Every fixed-step solver therefore
 integrates a linear control exactly, and an increment of zero (padding) leaves z as it is, bit for bit.

@@ -8,8 +8,8 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial
 
+from sb3_ncde.zoo.config_entry import as_mapping
 from sb3_ncde.zoo.confirmation import Confirmed
-from sb3_ncde.zoo.entry import as_mapping
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params
 from sb3_ncde.zoo.study import FINISHED
 

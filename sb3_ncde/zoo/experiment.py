@@ -22,10 +22,10 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 from sb3_ncde.envs.normalization import VecNormalizeObserved
 from sb3_ncde.hyperparams import with_schedules
 from sb3_ncde.plain_values import check_integer
-from sb3_ncde.zoo import ALGO, PPONCDE
 from sb3_ncde.zoo.best_trial import Tuning, best_entry
+from sb3_ncde.zoo.config_entry import as_mapping, check_arguments, check_entry, in_numbers
 from sb3_ncde.zoo.confirmation import Confirmed, confirm, frame_of, table_of
-from sb3_ncde.zoo.entry import as_mapping, check_arguments, check_entry, in_numbers
+from sb3_ncde.zoo.registration import ALGO, PPONCDE
 from sb3_ncde.zoo.run_folder import RunFolder
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
 from sb3_ncde.zoo.study import FINISHED, join, open_storage, optimize

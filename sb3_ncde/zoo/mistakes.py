@@ -48,7 +48,9 @@ READERS = (
         (NameError, SyntaxError, TypeError),
         "normalize is true, false, a mapping like {norm_reward: false}, or Python code for one",
     ),
-    Reader("sb3_ncde/zoo/entry.py", "as_mapping", (NameError, SyntaxError, TypeError), "policy_kwargs is a mapping"),
+    Reader(
+        "sb3_ncde/zoo/config_entry.py", "as_mapping", (NameError, SyntaxError, TypeError), "policy_kwargs is a mapping"
+    ),
     Reader("rl_zoo3/utils.py", "get_class_by_name", _NAMES, "policy and callback are written module.Class"),
     Reader(
         "rl_zoo3/utils.py",

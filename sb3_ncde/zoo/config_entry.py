@@ -10,7 +10,7 @@ from sb3_contrib import RecurrentPPO
 
 from sb3_ncde.hyperparams import with_numbers
 from sb3_ncde.plain_values import check_integer
-from sb3_ncde.zoo import POLICIES
+from sb3_ncde.zoo.registration import POLICIES
 
 OPTIONS = {"device": "--device", "seed": "--seed", "tensorboard_log": "--tensorboard-log", "verbose": "--verbose"}
 """Arguments of RecurrentPPO that the RL Zoo's commands give, and the options that they are given by."""
