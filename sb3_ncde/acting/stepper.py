@@ -61,6 +61,7 @@ class Stepper:
         self._newest = slice(used - description.slot_size, used)
         self._carried: Carried | None = None
 
+    @np.errstate(all="ignore")  # numbers that overflow become infinite, as in PyTorch
     def step(
         self, features: Array, time: Array, state: tuple[Array, Array], starts: Array, weights: Weights, key: bytes
     ) -> tuple[Array, tuple[Array, Array]]:
@@ -74,12 +75,6 @@ class Stepper:
         :param key: the numbers of all weights
         :return: features for the heads, (N, output_size), and the histories after this step
         """
-        with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
-            return self._step(features, time, state, starts, weights, key)
-
-    def _step(
-        self, features: Array, time: Array, state: tuple[Array, Array], starts: Array, weights: Weights, key: bytes
-    ) -> tuple[Array, tuple[Array, Array]]:
         state_key = _key(state)
         carried = self._carried
         if carried is not None and carried.weights_key == key and carried.state_key == state_key:
