@@ -5,7 +5,6 @@ tensors (1, N, size) whose zeros mean an empty history; minibatches of N sequenc
 What may be called, overridden, loaded or set of RecurrentPPO's own policies may be of these.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -31,7 +30,7 @@ from torch.nn import functional as F
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import SB3_ARGUMENTS, NCDEArguments, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch, recommend_cpu
+from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch, MemoryWatch, RangeWatch, recommend_cpu
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
 from sb3_ncde.history.validation import check_finite, check_gradient, check_keys, check_mask, check_state, check_time
@@ -110,8 +109,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         )
         self._failures = FailureWatch()
         self._clock = ClockWatch(self.arguments.dt, self.arguments.time_kind == "timestamp")
-        self._calls_without_memory = 0
-        self._warned_without_memory = self._warned_of_device = self._warned_of_range = False
+        self._memory_watch, self._range_watch = MemoryWatch(name), RangeWatch()
+        self._warned_of_device = False
         self._predicting = False
         # The parent builds an LSTM for the actor, which is replaced below: make it the smallest.
         super().__init__(
@@ -363,7 +362,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self._check(obs, features, lstm_states, episode_starts)
         self._check_mask(obs, lstm_states, episode_starts)
         if self._predicting:
-            self._watch_range(features[:, :-1])
+            learns = any(True for _ in self.pi_features_extractor.parameters())
+            self._range_watch.check(self.lstm_actor.learned_range, features[:, :-1], learns)
         latent_pi, state = self._process_sequence(features, lstm_states, episode_starts, self.lstm_actor)
         return self._distribution(latent_pi, obs), state
 
@@ -405,7 +405,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
                 "sb3_ncde.wrappers.ActionMaskObservation make such a Dict of action_masks()."
             )
         check_keys(observation, self.observation_space, self.arguments.critic_keys or ())
-        self._warn_without_memory(state, episode_start)
+        self._memory_watch.check(state, episode_start)
         self._predicting = True
         try:
             return super().predict(observation, state, episode_start, deterministic)
@@ -458,32 +458,6 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         mask = None if self._mask is None else self._mask.read(obs)
         if self._mask is not None and mask is not None and len(mask) == state[0].shape[1]:
             check_mask(mask, self._mask.choices, episode_starts, self.lstm_actor.history, state)
-
-    def _warn_without_memory(self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None) -> None:
-        """Warn once where predict() is called again and again as if nothing had been observed before."""
-        starts = episode_start is not None and bool(np.asarray(episode_start).all())
-        forgets = state is not None and bool(np.any(state[0])) if starts else state is None
-        self._calls_without_memory = self._calls_without_memory + 1 if forgets else 0
-        if self._calls_without_memory < 3 or self._warned_without_memory:
-            return
-        self._warned_without_memory = True
-        missed = "with episode_start true each time" if starts else "without a state"
-        warnings.warn(
-            f"predict() is called again and again {missed}, so {type(self).__name__} acts without memory. Pass the "
-            "state that the last call returned, and whether the observation is the first of its episode: "
-            "action, state = model.predict(obs, state, episode_start). (If episodes are of one step, all is well.)",
-            stacklevel=4,
-        )
-
-    def _watch_range(self, features: th.Tensor) -> None:
-        """Warn once of values far outside of what was learned from; not of a learned extractor's features."""
-        learned, rows = self.lstm_actor.learned_range, features.numpy(force=True)
-        if self._warned_of_range or learned.holds(rows):
-            return
-        outside = learned.far_outside(rows)
-        if outside.any() and not list(self.pi_features_extractor.parameters()):
-            self._warned_of_range = True
-            learned.warn(rows, outside)
 
     def _watch(self, features: th.Tensor, state: State, episode_starts: th.Tensor) -> None:
         """Note a step of a rollout, and warn of what only shows over many; see :mod:`sb3_ncde.history.diagnostics`."""

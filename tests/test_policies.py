@@ -280,9 +280,9 @@ def test_other_spaces_are_refused_as_by_sb3(policy: str, lstm: str, space: space
     for name in (policy, lstm):
         env = RandomWalk()
         env.observation_space = space
-        with pytest.raises((NotImplementedError, ValueError, AssertionError)) as error:
+        with pytest.raises(NotImplementedError) as error:
             RecurrentPPO(name, env)
-        messages.append((error.type, str(error.value)))
+        messages.append(str(error.value))
     assert messages[0] == messages[1]
 
 

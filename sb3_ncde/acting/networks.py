@@ -52,10 +52,11 @@ def softplus(values: Array, out: Array | None = None) -> Array:
 
 
 def softplus_derivative(values: Array) -> Array:
-    """Return 1 / (1 + exp(-x))."""
+    """Return 1 / (1 + exp(-x)), and 1 where :func:`softplus` is x."""
     out = np.maximum(values, -80.0)  # below, exp(-x) overflows float32, and the derivative is 0
     np.negative(out, out=out)
     np.exp(out, out=out)
+    out[values > LINEAR] = 0.0
     out += 1.0
     return np.reciprocal(out, out=out)
 

@@ -1,10 +1,14 @@
 """What only shows over many observations, and may be meant: each is warned of once, and training goes on."""
 
 import warnings
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.validation import NORMALIZED_TIME
 
 LEAST_STEPS = 100
@@ -107,6 +111,51 @@ class FailureWatch:
                 "sb3_ncde.normalize.VecNormalizeObserved in its place.",
                 stacklevel=4,
             )
+
+
+class MemoryWatch:
+    """Looks for an agent that is asked again and again as if nothing had been observed before.
+
+    :param policy: name of its class
+    """
+
+    def __init__(self, policy: str) -> None:
+        self._policy = policy
+        self._calls = 0
+        self._warned = False
+
+    def check(self, state: tuple[npt.NDArray[Any], ...] | None, episode_start: npt.NDArray[Any] | None) -> None:
+        """Take in a call of ``predict`` by the state and the episode starts that it was given; warn once."""
+        starts = episode_start is not None and bool(np.asarray(episode_start).all())
+        forgets = state is not None and bool(np.any(state[0])) if starts else state is None
+        self._calls = self._calls + 1 if forgets else 0
+        if self._calls < 3 or self._warned:
+            return
+        self._warned = True
+        missed = "with episode_start true each time" if starts else "without a state"
+        warnings.warn(
+            f"predict() is called again and again {missed}, so {self._policy} acts without memory. Pass the "
+            "state that the last call returned, and whether the observation is the first of its episode: "
+            "action, state = model.predict(obs, state, episode_start). (If episodes are of one step, all is well.)",
+            stacklevel=4,
+        )
+
+
+class RangeWatch:
+    """Looks for values far outside of what was learned from; not among a learned extractor's features."""
+
+    def __init__(self) -> None:
+        self._warned = False
+
+    def check(self, learned: LearnedRange, features: th.Tensor, extractor_learns: bool) -> None:
+        """Take in the features of a call of ``predict``, (N, D); warn once."""
+        rows = features.numpy(force=True)
+        if self._warned or extractor_learns or learned.holds(rows):
+            return
+        outside = learned.far_outside(rows)
+        if outside.any():
+            self._warned = True
+            learned.warn(rows, outside)
 
 
 def recommend_cpu(device: th.device, extractor: BaseFeaturesExtractor) -> None:
