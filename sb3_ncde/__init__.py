@@ -13,9 +13,23 @@ from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 
 from sb3_ncde import envs, presets
+from sb3_ncde.buffers import HistoryReplayBuffer
+from sb3_ncde.memory import with_memory
 from sb3_ncde.policies import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
+from sb3_ncde.torch_layers import NCDEExtractor
+from sb3_ncde.vec_history import VecHistory
 
-__all__ = ["CnnNCDEPolicy", "MultiInputNCDEPolicy", "NCDEPolicy", "envs", "presets"]
+__all__ = [
+    "CnnNCDEPolicy",
+    "HistoryReplayBuffer",
+    "MultiInputNCDEPolicy",
+    "NCDEExtractor",
+    "NCDEPolicy",
+    "VecHistory",
+    "envs",
+    "presets",
+    "with_memory",
+]
 __version__ = version("sb3-ncde")
 
 
@@ -26,7 +40,8 @@ def _refuse(name: str, *args: Any, **kwargs: Any) -> None:
     """
     raise TypeError(
         f"{name} is for sb3-contrib's RecurrentPPO, RecurrentPPO({name!r}, env): other algorithms have no recurrent "
-        "states. For masked actions too, see action_mask_key."
+        "states. To them sb3_ncde.with_memory(algorithm, env, history_length=...) gives the same memory. For masked "
+        "actions see action_mask_key."
     )
 
 

@@ -6,19 +6,16 @@ from typing import NamedTuple
 
 from sb3_ncde.acting.networks import Layer
 from sb3_ncde.acting.tableaus import Tableau
-from sb3_ncde.history.window_rule import Array, WindowRule
+from sb3_ncde.history.layout import Layout
+from sb3_ncde.history.window_rule import Array
 
 
 @dataclass(frozen=True)
 class Description:
     """The sizes and choices of an encoder. The letters are those of :class:`sb3_ncde.cde.encoder.NeuralCDE`.
 
-    :param rule: H and S
-    :param features_dim: D, size of one observation
+    :param layout: of the histories
     :param control_dim: K, controls of the path
-    :param unit: length of a nominal step, in the unit of the observed time
-    :param timestamps: whether the observed time is a timestamp; otherwise it is the time since the observation before
-    :param missing_values: whether features may be NaN
     :param time_scale: what a nominal step counts in the channel of time
     :param time_channel: whether time is a channel of the path
     :param rates: whether the rates of the controls are
@@ -29,12 +26,8 @@ class Description:
     :param skip: whether the newest features, rates and elapsed time go to the heads beside z
     """
 
-    rule: WindowRule
-    features_dim: int
+    layout: Layout
     control_dim: int
-    unit: float
-    timestamps: bool
-    missing_values: bool
     time_scale: float
     time_channel: bool
     rates: bool
@@ -45,19 +38,9 @@ class Description:
     skip: bool
 
     @cached_property
-    def slot_size(self) -> int:
-        """Numbers of an observation in the state: features, with missing values their counts, elapsed time."""
-        return self.features_dim * (2 if self.missing_values else 1) + 1
-
-    @cached_property
-    def packed_size(self) -> int:
-        """Numbers of a history in the state: count, time, H slots."""
-        return 2 + self.rule.history_length * self.slot_size
-
-    @cached_property
     def ages_dim(self) -> int:
         """Ages among the values of the path, and counts among its channels."""
-        return self.features_dim if self.missing_values else 0
+        return self.layout.features_dim if self.layout.missing_values else 0
 
     @cached_property
     def values_dim(self) -> int:

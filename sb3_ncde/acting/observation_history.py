@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_ncde.acting.description import Description
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array, Integers, WindowRule
 
 
@@ -39,7 +39,7 @@ def unpack(state: tuple[Array, Array], rule: WindowRule) -> Histories:
     return Histories(packed, rule.phase(seen), empty=True, most=int(seen.max()))
 
 
-def append(histories: Histories, features: Array, time: Array, starts: Array, description: Description) -> Histories:
+def append(histories: Histories, features: Array, time: Array, starts: Array, layout: Layout) -> Histories:
     """Append an observation to each history.
 
     :param features: NaN where not observed, (N, D)
@@ -47,8 +47,8 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, de
     :param starts: whether each is the first of its episode, (N,)
     """
     before, phase, first, most = histories
-    rule, phases = description.rule, description.rule.phases
-    used, slot, size = description.packed_size, description.slot_size, description.features_dim
+    rule, phases = layout.rule, layout.rule.phases
+    used, slot, size = layout.packed_size, layout.slot_size, layout.features_dim
     packed = np.zeros(before.shape, before.dtype)
     newest = packed[:, used - slot : used]
     count, elapsed = packed[:, 0], newest[:, -1]
@@ -61,15 +61,15 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, de
     if most > rule.most:
         count[:] = rule.wrap(count.astype(np.int64))
         most = int(count.max())
-    if description.timestamps:
+    if layout.timestamps:
         packed[:, 1] = time
         np.subtract(time, before[:, 1], out=elapsed)
-        elapsed /= description.unit
+        elapsed /= layout.unit
     else:
-        np.divide(time, description.unit, out=elapsed)
+        np.divide(time, layout.unit, out=elapsed)
     np.maximum(elapsed, 0.0, out=elapsed)
     packed[:, 2 : used - slot] = before[:, 2 + slot : used]
-    if description.missing_values:
+    if layout.missing_values:
         held, counts = newest[:, :size], newest[:, size:-1]
         observed = features == features
         held[:] = np.where(observed, features, before[:, used - slot : used - slot + size])
@@ -79,9 +79,9 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, de
     if first:  # the first observation of an episode has none before it
         begins = phase == 1
         elapsed[begins] = 0.0
-        if description.missing_values:
+        if layout.missing_values:
             held[begins[:, None] & ~observed] = 0.0
             counts[begins] = observed[begins]
     slots = packed[:, 2:used].reshape(len(packed), -1, slot)  # a view
-    slots *= phases.kept[phase]
+    np.copyto(slots, 0.0, where=phases.unused[phase])
     return Histories(packed, phase, False, most)

@@ -41,7 +41,7 @@ def advance(
     :param elapsed: nominal steps since the observation before, (N, 1)
     """
     size, n_ages, scale = description.control_dim, description.ages_dim, weights.scale
-    held = observed[:, : description.features_dim] if n_ages else observed
+    held = observed[:, : description.layout.features_dim] if n_ages else observed
     controls = held if weights.control is None else linear(held, weights.control)
     change = controls - knots.controls
     values = np.empty(knots.values.shape, knots.values.dtype)

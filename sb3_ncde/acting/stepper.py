@@ -11,6 +11,7 @@ from sb3_ncde.acting.networks import FEATURE_NORMS, linear, relu_mlp
 from sb3_ncde.acting.observation_history import Histories, append, unpack
 from sb3_ncde.acting.path import Knots, advance
 from sb3_ncde.acting.solver import integrate
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array, Integers
 
 
@@ -42,6 +43,14 @@ class Carried(NamedTuple):
     solutions: Solutions
 
 
+class Followed(NamedTuple):
+    """What :meth:`Stepper.follow` leaves to its next call: ``solutions`` is None where nothing has gone on yet."""
+
+    weights_key: bytes
+    histories: Histories
+    solutions: Solutions | None
+
+
 class Stepper:
     """Encodes one step of N environments as :class:`sb3_ncde.cde.encoder.NeuralCDE` does.
 
@@ -57,9 +66,9 @@ class Stepper:
         self._pieces = INTERPOLATIONS[description.interpolation]
         self._norm = FEATURE_NORMS[description.feature_norm]
         self._curved = description.interpolation in CURVED
-        used = description.packed_size
-        self._newest = slice(used - description.slot_size, used)
+        self._newest = description.layout.newest
         self._carried: Carried | None = None
+        self._followed: Followed | None = None
 
     @np.errstate(all="ignore")  # numbers that overflow become infinite, as in PyTorch
     def step(
@@ -80,21 +89,50 @@ class Stepper:
         if carried is not None and carried.weights_key == key and carried.state_key == state_key:
             histories, solutions = carried.histories, carried.solutions
         else:
-            histories = unpack(state, self.description.rule)
+            histories = unpack(state, self.description.layout.rule)
             solutions = self._again(histories, starts, weights)
-        histories = append(histories, features, time, starts, self.description)
+        histories = append(histories, features, time, starts, self.description.layout)
         newest = histories.packed[:, self._newest]
         solutions = self._continue(solutions, newest, histories.phase, weights)
         after = histories.state()
         self._carried = Carried(_key(after), key, histories, solutions)
         return self._read_out(solutions, newest, histories.phase, weights), after
 
+    def follow(self, packed: Array, weights: Weights, key: bytes) -> Array | None:
+        """Encode the newest observations of histories that hold them already.
+
+        The solutions are carried along from the call before where the histories go on from its; where those had not
+        gone on from the ones before them, they are made anew. Rows that are no step of the same environments, as those
+        of a minibatch, are for one solve of whole windows.
+
+        :param packed: of N environments, (N, P)
+        :param weights: of the encoder
+        :param key: the numbers of all weights
+        :return: features for the heads, (N, output_size), or None where the histories do not go on
+        """
+        layout, followed = self.description.layout, self._followed
+        seen = packed[:, 0].astype(np.int64)
+        histories = Histories(packed, layout.rule.phase(seen), empty=False, most=0)
+        goes_on = followed is not None and _goes_on(followed.histories, histories, layout)
+        self._followed = Followed(key, histories, None)
+        if followed is None or not goes_on:
+            return None
+        newest = packed[:, layout.newest]
+        with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
+            solutions = followed.solutions
+            if solutions is None or followed.weights_key != key:
+                solutions = self._again(followed.histories, seen == 1, weights)
+            solutions = self._continue(solutions, newest, histories.phase, weights)
+            self._followed = Followed(key, histories, solutions)
+            return self._read_out(solutions, newest, histories.phase, weights)
+
     def _again(self, histories: Histories, starts: Array, weights: Weights) -> Solutions:
         """Return the solutions at the newest observations of histories, made anew from all that they hold."""
         description = self.description
-        rule, slot, packed = description.rule, description.slot_size, histories.packed
+        layout, packed = description.layout, histories.packed
+        rule, slot = layout.rule, layout.slot_size
         n_envs, length = len(packed), rule.history_length
-        slots = packed[:, 2 : description.packed_size].reshape(n_envs, length, slot)
+        slots = packed[:, 2 : layout.packed_size].reshape(n_envs, length, slot)
         points = np.where(starts, 0, rule.phases.points[histories.phase])
         rows, dtype = n_envs * rule.n_open, packed.dtype
         first = np.zeros((n_envs, slot - 1), dtype)
@@ -117,14 +155,15 @@ class Stepper:
         :param newest: features (and counts) and elapsed time of the newest observations, (N, D + 1)
         :param phase: of the step, (N,)
         """
-        description, phases = self.description, self.description.rule.phases
+        description, layout = self.description, self.description.layout
+        phases = layout.rule.phases
         observed, elapsed = newest[:, :-1], newest[:, -1:]
         knots, increments = advance(solutions.knots, observed, elapsed, description, weights)
         z, drive = solutions.z, None
         values = knots.values.reshape(len(z), -1)  # (R, V), a view
         envs = phases.begins[phase].nonzero()[0]
         if envs.size:
-            begun = phases.beginning[phase[envs]] + _rows(len(phase), description.rule.n_open)[envs]
+            begun = phases.beginning[phase[envs]] + _rows(len(phase), layout.rule.n_open)[envs]
             values[begun, description.control_dim :] = 0.0
         if weights.drive is not None:
             drive = linear(values, weights.drive)
@@ -133,8 +172,8 @@ class Stepper:
         bend = interval.next_bend()
         if envs.size:
             start = knots.controls[envs]
-            if description.missing_values:  # a value that is held and 0 is not one that has never been observed
-                counts = observed[envs, description.features_dim :]
+            if layout.missing_values:  # a value that is held and 0 is not one that has never been observed
+                counts = observed[envs, layout.features_dim :]
                 start = np.concatenate((start, np.minimum(counts, 1.0)), axis=1)
             z[begun] = relu_mlp(start, weights.initial)
             if bend is not None:
@@ -143,8 +182,8 @@ class Stepper:
 
     def _read_out(self, solutions: Solutions, newest: Array, phase: Integers, weights: Weights) -> Array:
         """Return what the heads see, (N, output_size)."""
-        description = self.description
-        serving = description.rule.phases.serving[phase] + _rows(len(phase), description.rule.n_open)
+        description, layout = self.description, self.description.layout
+        serving = layout.rule.phases.serving[phase] + _rows(len(phase), layout.rule.n_open)
         z = solutions.z.take(serving, axis=0)
         if weights.read_out is not None:
             z = linear(z, weights.read_out)
@@ -152,8 +191,20 @@ class Stepper:
         if not description.skip:
             return z
         values = solutions.knots.values.reshape(len(solutions.z), -1).take(serving, axis=0)
-        held, elapsed = newest[:, : description.features_dim], newest[:, -1:] * description.time_scale
+        held, elapsed = newest[:, : layout.features_dim], newest[:, -1:] * description.time_scale
         return np.concatenate((z, held, elapsed, values[:, description.control_dim :]), axis=1)
+
+
+def _goes_on(before: Histories, after: Histories, layout: Layout) -> bool:
+    """Return whether each history is the one before with one more observation, or that of a new episode."""
+    if before.packed.shape != after.packed.shape:
+        return False
+    phases, slot, used = layout.rule.phases, layout.slot_size, layout.packed_size
+    if not ((after.phase == phases.following[before.phase]) | (after.phase == 1)).all():
+        return False
+    earlier = before.packed[:, 2 + slot : used].reshape(len(before.packed), -1, slot)
+    earlier = np.where(phases.unused[after.phase][:, :-1], 0.0, earlier)
+    return np.array_equal(earlier.reshape(len(earlier), -1), after.packed[:, 2 : used - slot])
 
 
 @cache

@@ -28,6 +28,7 @@ from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
+from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences
 
 
@@ -116,12 +117,8 @@ class NeuralCDE(nn.Module):
             return None
         return Stepper(
             Description(
-                rule=history.rule,
-                features_dim=history.features_dim,
+                layout=history.layout,
                 control_dim=self.control_dim,
-                unit=history.unit,
-                timestamps=history.timestamps,
-                missing_values=history.missing_values,
                 time_scale=self.time_scale,
                 time_channel=arguments.time_channel,
                 rates=arguments.rates,
@@ -132,6 +129,11 @@ class NeuralCDE(nn.Module):
                 skip=arguments.skip,
             )
         )
+
+    def share_scale(self, other: "NeuralCDE") -> None:
+        """Have one scale of increments with another encoder of the same features, whatever either learns from."""
+        self.increment_scale = other.increment_scale
+        self.learning.share(other.learning)
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.learning.take_in()
@@ -160,7 +162,7 @@ class NeuralCDE(nn.Module):
     def unroll(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode N sequences of T steps as :meth:`forward` does, all their windows in one solve."""
         appended, after = self.append(observations, state, episode_starts)
-        return self._encode(appended), after
+        return self.encode(appended), after
 
     def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode one step of N environments as :meth:`unroll` does, without gradients.
@@ -177,13 +179,7 @@ class NeuralCDE(nn.Module):
         if self._stepper is None or first.dtype not in (th.float32, th.float64):
             with th.no_grad():
                 return self.unroll(observations, state, episode_starts)
-        if self._host.renewed(self.increment_scale.scale) or self._weights is None:
-            control, initial, field, drive, read_out, scale = self._host.arrays()
-            # What the drive adds to the first layer of the field has that layer's bias in it.
-            drive = tuple(Layer(layer.weight, field[0].bias) for layer in drive)
-            one = [group[0] if group else None for group in (control, drive, read_out)]
-            self._weights = Weights(one[0], initial, field, one[1], one[2], scale)
-        weights, key = self._weights, self._host.numbers()
+        weights, key = self._host_weights()
         rows = on_host(observations.to(first.dtype))
         histories, starts = (on_host(first), on_host(second)), on_host(episode_starts) > 0
         seen, (first_after, second_after) = self._stepper.step(
@@ -193,7 +189,28 @@ class NeuralCDE(nn.Module):
         after = (th.from_numpy(first_after).to(device), th.from_numpy(second_after).to(device))
         return th.from_numpy(seen).to(device), after
 
-    def _encode(self, appended: Sequences) -> th.Tensor:
+    def _host_weights(self) -> tuple[Weights, bytes]:
+        """Return the weights as arrays, and their numbers."""
+        if self._host.renewed(self.increment_scale.scale) or self._weights is None:
+            control, initial, field, drive, read_out, scale = self._host.arrays()
+            # What the drive adds to the first layer of the field has that layer's bias in it.
+            drive = tuple(Layer(layer.weight, field[0].bias) for layer in drive)
+            one = [group[0] if group else None for group in (control, drive, read_out)]
+            self._weights = Weights(one[0], initial, field, one[1], one[2], scale)
+        return self._weights, self._host.numbers()
+
+    def follow(self, packed: Array) -> th.Tensor | None:
+        """Encode histories, (N, P), that go on from those of the call before, without gradients.
+
+        :return: features for the heads, (N, output_size), or None; see
+            :meth:`sb3_ncde.acting.stepper.Stepper.follow`
+        """
+        if self._stepper is None:
+            return None
+        seen = self._stepper.follow(packed, *self._host_weights())
+        return None if seen is None else th.from_numpy(seen)
+
+    def encode(self, appended: Sequences) -> th.Tensor:
         """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
         windows = appended.windows()
         path = self.path(windows.features, windows.elapsed)

@@ -27,6 +27,15 @@ MAX_SETTLED = 64
 """Minibatches that wait to be taken in together."""
 
 
+class Rollout:
+    """Where an agent stands between acting and learning; encoders that share a scale share this."""
+
+    def __init__(self) -> None:
+        self.expected = False  # whether rollouts are announced, by Learning.await_rollout
+        self.acted = False  # whether one has been begun with the scale that is in use
+        self.learned = False  # whether something has been learned since
+
+
 class Learning:
     """Takes what an encoder learns from into its statistics.
 
@@ -50,9 +59,13 @@ class Learning:
         self.learned_range = learned_range
         self.control_dim = control_dim
         self.rates = rates
-        self._has_rollouts = self._in_rollout = self._learned = False
+        self.rollout = Rollout()
         self._pending: list[tuple[Array, Array]] = []
         self._settled: list[tuple[Array, Array]] = []
+
+    def share(self, other: "Learning") -> None:
+        """Have scale and rollout in common with another encoder's."""
+        self.scale, self.rollout = other.scale, other.rollout
 
     def await_rollout(self) -> None:
         """Put the scale of what has been learned from to use, as the next step may begin a rollout.
@@ -61,16 +74,17 @@ class Learning:
         has been learned since the rollout began, the rollout stays. The scale of a frozen encoder, which another agent
         may share, stays as well.
         """
-        self._has_rollouts = True
-        if self._in_rollout and not self._learned:
+        rollout = self.rollout
+        rollout.expected = True
+        if rollout.acted and not rollout.learned:
             return
         if self.scale is not None and any(weight.requires_grad for weight in self.weights()):
             self.scale.renew()
-        self._in_rollout = self._learned = False
+        rollout.acted = rollout.learned = False
 
     def note_rollout(self) -> None:
         """Note a step of a rollout: from here to the last update on it the scale stays as it is."""
-        self._in_rollout = self._has_rollouts
+        self.rollout.acted = self.rollout.expected
 
     def watch(
         self, seen: th.Tensor, path: ControlPath, features: th.Tensor, counts: th.Tensor | None, *place: th.Tensor
@@ -122,10 +136,10 @@ class Learning:
         if not any(id(weight) in stepped and weight.requires_grad for weight in self.weights()):
             return
         _PENDING.discard(self)
-        self._learned = True
+        self.rollout.learned = True
         self._settled.extend(self._pending)
         self._pending = []
-        if not self._in_rollout:  # nothing has been acted on that the scale would have to stay the same for
+        if not self.rollout.acted:  # nothing has been acted on that the scale would have to stay the same for
             self.take_in()
             if self.scale is not None:
                 self.scale.renew()

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array, Integers, WindowRule
 from sb3_ncde.history.windows import Sequences
 
@@ -46,23 +47,22 @@ class ObservationHistory:
         least_size: int = 0,
     ) -> None:
         self.rule = WindowRule(history_length, hop_length)
+        self.layout = Layout(self.rule, features_dim, unit, timestamps, missing_values)
         self.features_dim = features_dim
         self.unit = unit
         self.timestamps = timestamps
         self.missing_values = missing_values
-        self._slot_size = features_dim * (2 if missing_values else 1) + 1
         self.least_size = least_size
-        self._packed_size = 2 + history_length * self._slot_size
 
     @property
     def size(self) -> int:
         """Size of each tensor of the pair that is the state, per environment."""
-        return max((self._packed_size + 1) // 2, self.least_size)
+        return max((self.layout.packed_size + 1) // 2, self.least_size)
 
     def unpack(self, state: State) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Return the count (N,), the time of the newest observation (N,) and the slots (N, H, D + 1) of a state."""
         packed = th.cat(state, dim=-1)[0]  # 2 x (1, N, size) -> (N, 2 * size)
-        slots = packed[:, 2 : self._packed_size].view(-1, self.rule.history_length, self._slot_size)
+        slots = packed[:, 2 : self.layout.packed_size].view(-1, self.rule.history_length, self.layout.slot_size)
         return packed[:, 0], packed[:, 1], slots
 
     def append(
@@ -78,7 +78,7 @@ class ObservationHistory:
         """
         length = self.rule.history_length
         before = np.concatenate([part.numpy(force=True)[0] for part in state], axis=1)  # (N, 2 * size)
-        slots = before[:, 2 : self._packed_size].reshape(-1, length, self._slot_size)
+        slots = before[:, 2 : self.layout.packed_size].reshape(-1, length, self.layout.slot_size)
         seen, points = self._count(before[:, 0], episode_starts.numpy(force=True))
         n_seq, n_steps = seen.shape
 
@@ -88,7 +88,7 @@ class ObservationHistory:
         if self.timestamps:
             packed[:, 1] = times[:, -1]
             times = np.diff(times, axis=1, prepend=before[:, 1:2])
-        line = np.empty((n_seq, length + n_steps, self._slot_size), before.dtype)
+        line = np.empty((n_seq, length + n_steps, self.layout.slot_size), before.dtype)
         line[:, :length] = slots
         # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
         line[:, length:, -1] = np.maximum(times * (seen > 1) / self.unit, 0.0)
@@ -98,9 +98,9 @@ class ObservationHistory:
         else:
             line[:, length:, :-1] = new
 
-        kept = packed[:, 2 : self._packed_size].reshape(slots.shape)  # a view
+        kept = packed[:, 2 : self.layout.packed_size].reshape(slots.shape)  # a view
         used = np.arange(length) >= length - points[:, -1:]
-        np.multiply(line[:, n_steps:], used[..., None], out=kept)
+        np.copyto(kept, line[:, n_steps:], where=used[..., None])
         device = state[0].device
         halves = (packed[None, :, : self.size].copy(), packed[None, :, self.size :].copy())
         after: State = tuple(th.from_numpy(half).to(device) for half in halves)
@@ -137,7 +137,7 @@ class ObservationHistory:
         constant = th.from_numpy(packed).to(slots.device)
         kept = (slots * th.from_numpy(used).to(slots.device).unsqueeze(-1)).flatten(1)
         newest = time if self.timestamps else constant[:, 1:2]
-        whole = th.cat((constant[:, :1], newest, kept, constant[:, self._packed_size :]), dim=1).unsqueeze(0)
+        whole = th.cat((constant[:, :1], newest, kept, constant[:, self.layout.packed_size :]), dim=1).unsqueeze(0)
         first, second = whole.chunk(2, dim=-1)
         return first.contiguous(), second.contiguous()
 

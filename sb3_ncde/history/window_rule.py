@@ -27,7 +27,7 @@ class Phases(NamedTuple):
     :param serving: the open window, of L, that serves the step
     :param begins: whether a window begins with the step's observation
     :param beginning: the open window that does, where one does
-    :param kept: which of the H slots of a history are in use after the step, (phases, H, 1)
+    :param unused: which of the H slots of a history are not in use after the step, (phases, H, 1)
     """
 
     following: Integers
@@ -35,7 +35,7 @@ class Phases(NamedTuple):
     serving: Integers
     begins: npt.NDArray[np.bool_]
     beginning: Integers
-    kept: npt.NDArray[np.bool_]
+    unused: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,5 @@ class WindowRule:
         serving = (phase - points) // self.hop_length % self.n_open
         begins = ((phase - 1) % self.hop_length == 0) & (phase > 0)
         beginning = (phase - 1) // self.hop_length % self.n_open
-        kept = np.arange(self.history_length) >= self.history_length - points[:, None]
-        return Phases(self.phase(phase + 1), points, serving, begins, beginning, kept[..., None])
+        unused = np.arange(self.history_length) < self.history_length - points[:, None]
+        return Phases(self.phase(phase + 1), points, serving, begins, beginning, unused[..., None])

@@ -1,0 +1,42 @@
+"""Where everything stands in a packed history."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sb3_ncde.history.window_rule import WindowRule
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A packed history: the count of observations, the time of the newest, then H slots, the newest in the last.
+
+    A slot holds the features of an observation, with missing values how often each has been observed, and the nominal
+    steps since the observation before. Slots that are not in use are zero.
+
+    :param rule: H and S
+    :param features_dim: D, size of one observation
+    :param unit: length of a nominal step, in the unit of the observed time
+    :param timestamps: whether the observed time is a timestamp; otherwise it is the time since the observation before
+    :param missing_values: whether features may be NaN
+    """
+
+    rule: WindowRule
+    features_dim: int
+    unit: float
+    timestamps: bool
+    missing_values: bool
+
+    @cached_property
+    def slot_size(self) -> int:
+        """Numbers of an observation: features, with missing values their counts, elapsed time."""
+        return self.features_dim * (2 if self.missing_values else 1) + 1
+
+    @cached_property
+    def packed_size(self) -> int:
+        """P, numbers of a history: count, time, H slots."""
+        return 2 + self.rule.history_length * self.slot_size
+
+    @cached_property
+    def newest(self) -> slice:
+        """Where the newest observation stands."""
+        return slice(self.packed_size - self.slot_size, self.packed_size)

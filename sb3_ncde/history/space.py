@@ -1,0 +1,43 @@
+"""The space of packed histories, which says what they are histories of."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.flattening import Flattening
+
+
+class HistorySpace(spaces.Box):
+    """A Box of packed histories (P,), laid out as :class:`sb3_ncde.history.layout.Layout` says.
+
+    It is saved with an agent, and so says to whoever loads it what its observations are.
+
+    :param observed: space of one observation
+    :param arguments: what is remembered
+    :raises ValueError: for a time that the observation does not have, or images that may be missing
+    :raises TypeError: see :class:`sb3_ncde.history.flattening.Flattening`
+    """
+
+    def __init__(self, observed: spaces.Space[Any], arguments: HistoryArguments) -> None:
+        self.observed = observed
+        self.arguments = arguments
+        self.flattening = Flattening(observed, arguments.time_key)
+        if arguments.missing_values and self.flattening.images:
+            raise ValueError(
+                "missing_values=True with images: a pixel cannot be NaN. Give images and what may be missing to "
+                "NCDEPolicy's features extractor, or leave missing_values out."
+            )
+        self.layout = arguments.make_history(self.flattening.features_dim).layout
+        super().__init__(-np.inf, np.inf, (self.layout.packed_size,), np.float32)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other space is one of histories of the same."""
+        if not isinstance(other, HistorySpace):
+            return False
+        return self.observed == other.observed and self.arguments == other.arguments
+
+    def __repr__(self) -> str:
+        """Name what the histories are of."""
+        return f"HistorySpace({self.observed}, {self.arguments})"

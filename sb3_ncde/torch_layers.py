@@ -1,0 +1,171 @@
+"""NCDEExtractor: the encoder of histories as a features extractor of SB3, for any of its algorithms."""
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.layout import Layout
+from sb3_ncde.history.observation_history import ObservationHistory
+from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.history.window_rule import Array
+from sb3_ncde.history.windows import Sequences
+
+
+class NCDEExtractor(BaseFeaturesExtractor):
+    """Solves a neural controlled differential equation over each of the histories of :class:`sb3_ncde.VecHistory`.
+
+    It is for ``policy_kwargs=dict(features_extractor_class=NCDEExtractor, features_extractor_kwargs=dict(...))`` of any
+    algorithm of SB3. All extractors of one policy (actor, critic, targets) have the same scale of increments at any
+    time; their weights are their own, or shared, as the policy's ``share_features_extractor`` says.
+
+    :param observation_space: of VecHistory
+    :param features_extractor_class: what features are made of each observation with; None: NatureCNN for images,
+        CombinedExtractor for a Dict with images, and else the observation itself
+    :param features_extractor_kwargs: its arguments
+    :param kwargs: arguments of :class:`sb3_ncde.cde.arguments.EncoderArguments`: latent_size, solver, skip and so on
+    :raises TypeError: for another observation space, an unknown argument, or a value of another type
+    :raises ValueError: for a value out of range
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(observation_space, HistorySpace):
+            raise TypeError(
+                f"NCDEExtractor reads histories, but the observation space is {observation_space}. Wrap the "
+                "environments, as the last wrapper: VecHistory(venv, history_length=...); and so those of an "
+                "evaluation. If this policy is for RecurrentPPO, use NCDEPolicy, which needs neither."
+            )
+        arguments = EncoderArguments(**_known(kwargs))
+        remembered, flattening = observation_space.arguments, observation_space.flattening
+        extractor = None
+        if features_extractor_class is not None or flattening.images:
+            is_dict = isinstance(flattening.shown_space, spaces.Dict)
+            default = CombinedExtractor if is_dict else NatureCNN
+            extractor_class = features_extractor_class or default
+            if not issubclass(extractor_class, FlattenExtractor):
+                extractor = extractor_class(flattening.shown_space, **(features_extractor_kwargs or {}))
+        dim = flattening.features_dim if extractor is None else int(extractor.features_dim)
+        if extractor is not None and remembered.missing_values:
+            raise ValueError(
+                f"missing_values=True with {type(extractor).__name__}: what is learned of an observation that is not "
+                "whole is no observation. Leave out features_extractor_class."
+            )
+        time_scale = remembered.dt if remembered.time_key is None else 1.0
+        encoder = NeuralCDE(remembered.make_history(dim), arguments, time_scale)
+        super().__init__(observation_space, encoder.output_size)
+        self.space = observation_space
+        self.extractor = extractor
+        self.encoder = encoder
+
+    def train(self, mode: bool = True) -> "NCDEExtractor":
+        """Choose between learning and acting; SB3 begins a rollout by choosing to act."""
+        super().train(mode)
+        self.encoder.learning.take_in()
+        if not mode:
+            self.encoder.learning.await_rollout()
+        return self
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        """Encode histories.
+
+        :param observations: packed, (rows, P)
+        :return: features for the heads, (rows, features_dim)
+        :raises ValueError: for rows that are no histories
+        """
+        layout = self.space.layout
+        dtype = self.encoder.initial[0].weight.dtype
+        packed: Array = observations.numpy(force=True)
+        if packed.dtype != np.float32 and dtype == th.float32:
+            packed = packed.astype(np.float32)
+        _check_count(packed[:, 0])
+        acting = not (th.is_grad_enabled() or self.training)
+        if acting:
+            self.encoder.learning.note_rollout()
+            if self.extractor is None and dtype == th.float32:
+                seen = self.encoder.follow(packed)
+                if seen is not None:
+                    return seen.to(observations.device)
+        device = self.encoder.increment_scale.scale.device
+        seen_before = packed[:, :1].astype(np.int64)
+        points = layout.rule.points(seen_before)
+        line = packed[:, 2:].reshape(len(packed), -1, layout.slot_size)
+        learned = None
+        if self.extractor is not None:
+            learned = self._extracted(observations.to(device, dtype), points)
+            line = learned.numpy(force=True)
+        elif observations.requires_grad:
+            learned = observations.to(device, dtype)[:, 2:].unflatten(1, (-1, layout.slot_size))
+        return self.encoder.encode(Sequences(line, seen_before, points, learned, device))
+
+    def _extracted(self, observations: th.Tensor, points: Array) -> th.Tensor:
+        """Return histories of extracted features and elapsed times, (rows, H, features + 1); 0 where there is none."""
+        assert self.extractor is not None
+        layout = self.space.layout
+        slots = observations[:, 2:].unflatten(1, (-1, layout.slot_size))  # (rows, H, D + 1)
+        length = layout.rule.history_length
+        used = th.from_numpy(np.arange(length) >= length - points).to(slots.device)  # (rows, H)
+        features = self.extractor(self.space.flattening.shown(slots[used][:, :-1]))
+        whole = features.new_zeros(*used.shape, features.shape[1]).index_put((used,), features)
+        return th.cat((whole, slots[..., -1:]), dim=-1)
+
+
+def _known(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an encoder; raise TypeError for another."""
+    encoder = [field.name for field in fields(EncoderArguments)]
+    for name in kwargs:
+        if name in [field.name for field in fields(HistoryArguments)]:
+            raise TypeError(f"{name} says what is remembered: give it to VecHistory, not to NCDEExtractor.")
+        if name not in encoder:
+            raise TypeError(f"NCDEExtractor got an unexpected argument {name!r}. It takes {', '.join(encoder)}.")
+    return kwargs
+
+
+def _check_count(count: Array) -> None:
+    """Raise ValueError for histories without an observation, or with a part of one."""
+    if (count >= 1).all() and (count == np.rint(count)).all():
+        return
+    raise ValueError(
+        f"A history has a count of {count[~((count >= 1) & (count == np.rint(count)))][0]:g} observations, but the "
+        "count is a whole number from 1. If VecNormalize is wrapped around VecHistory, it has normalised counts and "
+        "times: put it inside, VecHistory(VecNormalize(venv)); in an RL Zoo entry, leave out normalize."
+    )
+
+
+def _share_scale(module: nn.Module, name: str, part: nn.Module | None) -> None:
+    """Let all extractors of one policy share the scale of increments, when one is made a part of it.
+
+    SB3 makes an extractor each for actor, critic and targets, all of the same class and arguments, which learn from the
+    same data. It copies weights to targets, and of other numbers those alone that batch norms name.
+    """
+    if part is None or not isinstance(module, BaseModel):
+        return
+    new = [found for found in part.modules() if isinstance(found, NCDEExtractor)]
+    if not new:
+        return
+    first = next((found for found in module.modules() if isinstance(found, NCDEExtractor)), new[0])
+    for extractor in new:
+        if extractor.space == first.space and not extractor.encoder.increment_scale.count.any():
+            extractor.encoder.share_scale(first.encoder)
+
+
+register_module_module_registration_hook(_share_scale)  # type: ignore[no-untyped-call]

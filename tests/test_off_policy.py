@@ -1,0 +1,206 @@
+"""VecHistory, HistoryReplayBuffer and NCDEExtractor: what any other algorithm of SB3 remembers by."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_ncde import HistoryReplayBuffer, VecHistory
+from tests.envs import RandomWalk
+
+
+class Chance(RandomWalk):
+    """RandomWalk whose episodes end by termination or time limit, as it happens; values may be missing."""
+
+    def __init__(self, missing: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.missing = missing
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.truncates = bool(self.np_random.random() < 0.5)
+        return super().step(action)
+
+    def _observe(self) -> Any:
+        observation = super()._observe()
+        if self.missing:
+            columns = np.array([0, 2, 3]) if self.kind == "column" else np.arange(3)
+            lost = columns[self.np_random.random(3) < self.missing]
+            observation[lost] = np.nan
+        return observation
+
+
+def by_hand(episode: list[Any], space: Any) -> np.ndarray:
+    """Return the history of an episode's observations, (P,), from lists alone: (features, time) each."""
+    arguments, layout = space.arguments, space.layout
+    length, hop = arguments.history_length, arguments.hop
+    timestamps = arguments.time_key is not None and arguments.time_kind == "timestamp"
+    window: list[Any] = []
+    held = np.zeros(layout.features_dim, np.float32)
+    count = np.zeros(layout.features_dim, np.float32)
+    last = None
+    for number, (features, time) in enumerate(episode):
+        if len(window) == length:
+            window = window[hop:]
+        passed = np.float32(1.0) if time is None else np.float32(time)
+        if timestamps:
+            passed = np.float32(time) - np.float32(0.0 if last is None else last)
+        elapsed = np.float32(0.0) if number == 0 else passed / np.float32(arguments.dt if time is not None else 1.0)
+        last = time
+        if arguments.missing_values:
+            seen = ~np.isnan(features)
+            held, count = np.where(seen, features, held), count + seen
+            window.append(np.concatenate((held, count, [elapsed])))
+        else:
+            window.append(np.concatenate((features, [elapsed])))
+    packed = np.zeros(layout.packed_size, np.float32)
+    packed[0] = len(episode)
+    packed[1] = last if timestamps else 0.0
+    slots = np.concatenate(window)
+    packed[len(packed) - len(slots) :] = slots
+    return packed
+
+
+class Recorder(gym.Wrapper[Any, Any, Any, Any]):
+    """Keeps the observations of each episode in lists."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.episodes: list[list[Any]] = []
+
+    def reset(self, **kwargs: Any) -> Any:
+        observation, info = self.env.reset(**kwargs)
+        self.episodes.append([observation])
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        step = self.env.step(action)
+        self.episodes[-1].append(step[0])
+        return step
+
+
+def split(observation: Any, kind: str) -> tuple[np.ndarray, Any]:
+    """Return features and time of an observation by hand."""
+    if kind == "column":
+        return np.delete(observation, 1), observation[1]
+    if kind == "dict":
+        flag = np.eye(3, dtype=np.float32)[observation["flag"]]
+        return np.concatenate((flag, observation["walk"])), observation["time"][0]
+    if kind == "discrete":
+        return np.eye(3, dtype=np.float32)[observation], None
+    return observation.astype(np.float32).ravel(), None
+
+
+class Run:
+    """Environments with a buffer, filled as SB3's off-policy algorithms do, and lists of the same beside them."""
+
+    def __init__(
+        self, kind: str, n_envs: int, buffer_size: int, longest: int, seed: int, missing: float, **history: Any
+    ):
+        self.kind, self.n_envs = kind, n_envs
+        self.recorders = [
+            Recorder(
+                Chance(
+                    observation=kind, longest=longest, missing=missing, time_kind=history.get("time_kind", "elapsed")
+                )
+            )
+            for _ in range(n_envs)
+        ]
+        venv = DummyVecEnv([lambda env=env: env for env in self.recorders])
+        venv.seed(seed)
+        self.env = VecHistory(venv, **history)
+        self.buffer = HistoryReplayBuffer(
+            buffer_size * n_envs, self.env.observation_space, self.env.action_space, "cpu", n_envs
+        )
+        self.last = self.env.reset()
+        self.stored: list[tuple[np.ndarray, ...]] = []
+
+    def step(self) -> None:
+        action = np.array([self.env.action_space.sample() for _ in range(self.n_envs)])
+        obs, reward, done, infos = self.env.step(action)
+        following = obs.copy()
+        for env in np.flatnonzero(done):
+            following[env] = infos[env]["terminal_observation"]
+        self.buffer.add(self.last, following, action, reward, done, infos)
+        timeouts = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        self.stored.append((reward, self.last, following, done & ~timeouts))
+        self.last = obs
+
+    def histories(self) -> list[np.ndarray]:
+        """Return the present histories of all environments by hand."""
+        space = self.env.observation_space
+        return [by_hand([split(obs, self.kind) for obs in env.episodes[-1]], space) for env in self.recorders]
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "box": {},
+    "column": {"time_key": 1, "dt": 0.7},
+    "dict": {"time_key": "time", "dt": 0.5},
+    "discrete": {},
+    "image": {},
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(list(KINDS)),
+    n_envs=st.integers(1, 3),
+    length=st.integers(1, 5),
+    hop=st.integers(1, 5),
+    room=st.integers(1, 20),
+    steps=st.integers(1, 60),
+    longest=st.integers(1, 12),
+    timestamps=st.booleans(),
+    missing=st.sampled_from([0.0, 0.4]),
+    seed=st.integers(0, 2**16),
+)
+def test_sampled_histories_are_those_acted_on(
+    kind: str,
+    n_envs: int,
+    length: int,
+    hop: int,
+    room: int,
+    steps: int,
+    longest: int,
+    timestamps: bool,
+    missing: float,
+    seed: int,
+) -> None:
+    history: dict[str, Any] = {"history_length": length, "hop_length": min(hop, length), **KINDS[kind]}
+    if "time_key" in history and timestamps:
+        history["time_kind"] = "timestamp"
+    if missing and kind in ("box", "column"):
+        history["missing_values"] = True
+    else:
+        missing = 0.0
+    run = Run(kind, n_envs, length + room, longest, seed, missing, **history)
+    np.random.seed(seed)
+    for _ in range(steps):
+        np.testing.assert_array_equal(run.last, run.histories())
+        run.step()
+    np.testing.assert_array_equal(run.last, run.histories())
+    first = max(0, steps - run.buffer.buffer_size)
+    expected = {}  # by the reward, which no two steps have in common
+    for reward, obs, following, done in run.stored[first:]:
+        for env in range(n_envs):
+            expected[reward[env]] = obs[env], following[env], done[env]
+    batch = run.buffer.sample(64)
+    arrays = (batch.rewards, batch.observations, batch.next_observations, batch.dones)
+    for reward, obs, following, done in zip(*(array.numpy() for array in arrays), strict=True):
+        acted, after, over = expected[reward[0]]
+        assert (obs.tobytes(), following.tobytes(), done[0]) == (acted.tobytes(), after.tobytes(), over)
+    # Of the ring, all rows can be sampled but those that reach across its seam.
+    age = np.arange(len(run.stored) - first)
+    rows = (age + (run.buffer.pos if run.buffer.full else 0)) % run.buffer.buffer_size
+    whole = run.buffer._reach[rows] <= age + 1
+    assert whole[length - 1 :].all()
+    for place, (_, obs, following, _) in enumerate(run.stored[first:]):
+        if whole[place]:
+            every = np.arange(n_envs)
+            row = np.full(n_envs, rows[place])
+            np.testing.assert_array_equal(run.buffer.rebuild(row, every), obs)
+            np.testing.assert_array_equal(run.buffer.rebuild(row, every, following=True), following)
