@@ -21,6 +21,7 @@ import gymnasium as gym
 import pandas as pd
 import torch as th
 from gymnasium.wrappers import FlattenObservation
+from irregular import MIXED, make_features
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,7 +31,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
-from irregular import MIXED, make_features
 from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.envs import TASKS
 from sb3_ncde.sensors import IrregularSampling, SelectColumns

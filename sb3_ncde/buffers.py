@@ -20,7 +20,7 @@ _FIRST_ENDS = 64
 class HistoryReplayBuffer(NStepReplayBuffer):
     """Replay buffer for the histories of :class:`sb3_ncde.VecHistory`, as ``replay_buffer_class`` of any algorithm.
 
-    A history of H observations shares all but one of them with the next. SB3's own buffer stores each of them 2 H times.
+    A history shares all but one of its H observations with the next; SB3's own buffer stores each of them 2 H times.
     Here each is stored once, with its time and its place in the episode, in the type of its space; a history is put
     together from the ring when it is sampled, and is the one that was acted on, bit for bit. Observations are stored
     before normalisation, and normalised by the statistics of the moment, as in SB3's.
@@ -93,7 +93,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         super().reset()
         self._forget()
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: Array,
         next_obs: Array,
@@ -115,7 +115,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         seen, record = obs[:, 0].astype(np.int64), self._records.of(obs)
         goes_on = (seen == self._next_seen) & (record == self._next).all(axis=1)
         for env in np.flatnonzero((self._next_seen > 0) & ~goes_on):
-            self._keep_apart(row - 1, env, self._next[env])
+            self._keep_apart(row - 1, int(env), self._next[env])
             self.timeouts[row - 1, env] = True  # for n-step returns: no end, but nothing after it
         self._in_a_row = np.where(goes_on, self._in_a_row + 1, 1)
         for env in np.flatnonzero(self._end[row] != _NONE):
@@ -132,7 +132,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
             self.timeouts[row] = [info.get("TimeLimit.truncated", False) for info in infos]
         self._next, self._next_seen = self._records.of(next_obs), next_obs[:, 0].astype(np.int64)
         for env in np.flatnonzero(done):
-            self._keep_apart(row, env, self._next[env])
+            self._keep_apart(row, int(env), self._next[env])
             self._next_seen[env] = 0
         self.pos += 1
         if self.pos == self.buffer_size:
@@ -153,16 +153,16 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         :param env: the VecNormalize of the environments, by which they are normalised
         :raises RuntimeError: if none is stored whose history is whole
         """
-        rows = np.random.randint(0, self.size(), size=batch_size)
+        rows = np.random.randint(0, self.size(), size=batch_size)  # noqa: NPY002  (the generator that SB3 seeds)
         for _ in range(1000):
             age = (rows - self.pos) % self.buffer_size if self.full else rows
             cut = self._reach[rows] > age + 1
             if not cut.any():
                 return self._get_samples(rows, env=env)
-            rows[cut] = np.random.randint(0, self.size(), size=np.count_nonzero(cut))
+            rows[cut] = np.random.randint(0, self.size(), size=np.count_nonzero(cut))  # noqa: NPY002
         raise RuntimeError(
-            f"Of {self.size()} stored steps hardly one has its whole history in the buffer. It was filled in the middle "
-            "of episodes: let it begin with a reset of the environments, or store more steps before learning."
+            f"Of {self.size()} stored steps hardly one has its whole history in the buffer. It was filled in the "
+            "middle of episodes: let it begin with a reset of the environments, or store more steps before learning."
         )
 
     def _get_samples(self, batch_inds: npt.NDArray[Any], env: VecNormalize | None = None) -> ReplayBufferSamples:
@@ -215,7 +215,8 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         )
         return (
             f"{n_rows:,} transitions, histories of {layout.rule.history_length} observations of {layout.features_dim} "
-            f"numbers: {self.nbytes / 1e9:.3f} GB (stacked frames in SB3's ReplayBuffer: {n_rows * stacked / 1e9:.3f} GB)"
+            f"numbers: {self.nbytes / 1e9:.3f} GB (stacked frames in a ReplayBuffer of SB3: "
+            f"{n_rows * stacked / 1e9:.3f} GB)"
         )
 
 
@@ -288,8 +289,8 @@ def _refuse(
     """Raise for what such a buffer cannot do."""
     if not isinstance(space, HistorySpace):
         raise TypeError(
-            f"HistoryReplayBuffer stores histories, but the observation space is {space}. Wrap the environments, as the "
-            "last wrapper: VecHistory(venv, history_length=...)."
+            f"HistoryReplayBuffer stores histories, but the observation space is {space}. Wrap the environments, as "
+            "the last wrapper: VecHistory(venv, history_length=...)."
         )
     if optimize_memory_usage:
         raise ValueError(

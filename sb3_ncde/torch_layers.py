@@ -19,8 +19,6 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.history.arguments import HistoryArguments
-from sb3_ncde.history.layout import Layout
-from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences
@@ -93,7 +91,8 @@ class NCDEExtractor(BaseFeaturesExtractor):
         :raises ValueError: for rows that are no histories
         """
         layout = self.space.layout
-        dtype = self.encoder.initial[0].weight.dtype
+        scale = self.encoder.increment_scale.scale
+        dtype, device = scale.dtype, scale.device
         packed: Array = observations.numpy(force=True)
         if packed.dtype != np.float32 and dtype == th.float32:
             packed = packed.astype(np.float32)
@@ -105,7 +104,6 @@ class NCDEExtractor(BaseFeaturesExtractor):
                 seen = self.encoder.follow(packed)
                 if seen is not None:
                     return seen.to(observations.device)
-        device = self.encoder.increment_scale.scale.device
         seen_before = packed[:, :1].astype(np.int64)
         points = layout.rule.points(seen_before)
         line = packed[:, 2:].reshape(len(packed), -1, layout.slot_size)
@@ -114,14 +112,14 @@ class NCDEExtractor(BaseFeaturesExtractor):
             learned = self._extracted(observations.to(device, dtype), points)
             line = learned.numpy(force=True)
         elif observations.requires_grad:
-            learned = observations.to(device, dtype)[:, 2:].unflatten(1, (-1, layout.slot_size))
+            learned = observations.to(device, dtype)[:, 2:].reshape(len(line), -1, layout.slot_size)
         return self.encoder.encode(Sequences(line, seen_before, points, learned, device))
 
     def _extracted(self, observations: th.Tensor, points: Array) -> th.Tensor:
         """Return histories of extracted features and elapsed times, (rows, H, features + 1); 0 where there is none."""
         assert self.extractor is not None
         layout = self.space.layout
-        slots = observations[:, 2:].unflatten(1, (-1, layout.slot_size))  # (rows, H, D + 1)
+        slots = observations[:, 2:].reshape(len(observations), -1, layout.slot_size)  # (rows, H, D + 1)
         length = layout.rule.history_length
         used = th.from_numpy(np.arange(length) >= length - points).to(slots.device)  # (rows, H)
         features = self.extractor(self.space.flattening.shown(slots[used][:, :-1]))
@@ -168,4 +166,4 @@ def _share_scale(module: nn.Module, name: str, part: nn.Module | None) -> None:
             extractor.encoder.share_scale(first.encoder)
 
 
-register_module_module_registration_hook(_share_scale)  # type: ignore[no-untyped-call]
+register_module_module_registration_hook(_share_scale)

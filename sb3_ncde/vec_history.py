@@ -1,7 +1,7 @@
 """VecHistory: environments whose observation is the history of observations, for any algorithm of SB3."""
 
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from sb3_ncde.acting.observation_history import Histories, append
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
-from sb3_ncde.history.flattening import Observations
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.validation import check_finite, check_time
-from sb3_ncde.history.window_rule import Array, Integers
+from sb3_ncde.history.window_rule import Array
+
+Flat = tuple[Array, Array | None]
+"""Features (N, D) and time (N,) of observations, or no time."""
 
 
 class VecHistory(VecEnvWrapper):
@@ -84,8 +86,9 @@ class VecHistory(VecEnvWrapper):
         :return: histories of one observation each, (N, P)
         """
         starts = np.ones(self.num_envs, bool)
-        self._histories = self._appended(self._histories, self._checked(self.venv.reset(), starts), starts)
-        return self._histories.packed.copy()
+        flat = self._read(self.venv.reset(), starts)
+        self._histories = self._appended(self._histories, flat, starts)
+        return self._packed()
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for a step that has been asked for.
@@ -93,56 +96,72 @@ class VecHistory(VecEnvWrapper):
         :return: histories (N, P), rewards, dones (N,), and infos, whose terminal observations are histories (P,)
         """
         observations, rewards, dones, infos = self.venv.step_wait()
-        before = self._histories
-        flat = self._checked(cast(Observations, observations), dones)
-        self._histories = self._appended(before, flat, dones)
+        flat = self._read(observations, dones)
         for env in np.flatnonzero(dones):
-            last = infos[env].get("terminal_observation")
-            if last is not None:
-                infos[env]["terminal_observation"] = self._terminal(before, last, int(env))
-        return self._histories.packed.copy(), rewards, dones, infos
+            if "terminal_observation" in infos[env]:
+                last = infos[env]["terminal_observation"]
+                infos[env]["terminal_observation"] = self._terminal(last, flat, dones & (np.arange(self.num_envs) != env), int(env))
+        self._histories = self._appended(self._histories, flat, dones)
+        return self._packed(), rewards, dones, infos
 
-    def _terminal(self, before: Histories, observation: Any, env: int) -> Array:
-        """Return the history, (P,), that ends with the last observation of an episode."""
-        one = (
-            {key: np.asarray(value)[None] for key, value in observation.items()}
-            if isinstance(observation, dict)
-            else np.asarray(observation)[None]
-        )
+    def _packed(self) -> Array:
+        packed: Array = self._histories.packed.copy()
+        return packed
+
+    def _terminal(self, observation: Any, flat: Flat, starts: npt.NDArray[np.bool_], env: int) -> Array:
+        """Return the history, (P,), that ends with the last observation of an environment's episode.
+
+        :param flat: what all environments observe now, this one the first of its next episode
+        :param starts: whether that is the first of an episode, for all others
+        """
+        if isinstance(observation, dict):
+            one: Any = {key: np.asarray(value)[None] for key, value in observation.items()}
+        else:
+            one = np.asarray(observation)[None]
+        last = self.observation_space.flattening.flatten(one)
+        features, time = flat[0].copy(), None if flat[1] is None else flat[1].copy()
+        features[env : env + 1] = last[0]
+        if time is not None:
+            time[env : env + 1] = last[1]
+        self._check(features, time, th.from_numpy(features), starts)
+        before = self._histories
         histories = Histories(before.packed[env : env + 1], before.phase[env : env + 1], before.empty, before.most)
-        flat = self.observation_space.flattening.flatten(one)
-        return self._appended(histories, flat, np.zeros(1, bool)).packed[0]
+        packed: Array = self._appended(histories, last, np.zeros(1, bool)).packed[0]
+        return packed
 
-    def _appended(
-        self, histories: Histories, flat: tuple[Array, Array | None], starts: npt.NDArray[np.bool_]
-    ) -> Histories:
+    def _appended(self, histories: Histories, flat: Flat, starts: npt.NDArray[np.bool_]) -> Histories:
         features, time = flat
         time = np.ones(len(features), np.float32) if time is None else time
         return append(histories, features, time, starts, self._layout)
 
-    def _checked(self, observations: Observations, starts: npt.NDArray[np.bool_]) -> tuple[Array, Array | None]:
-        """Return features (N, D) and time (N,) of observations.
-
-        :raises ValueError: for values that are not finite, or time that runs backwards
-        """
+    def _read(self, observations: Any, starts: npt.NDArray[np.bool_]) -> Flat:
+        """Return features (N, D) and time (N,) of observations, which are checked."""
         space = self.observation_space
         features, time = space.flattening.flatten(observations)
-        rows = np.concatenate((features, np.ones((len(features), 1), np.float32) if time is None else time[:, None]), 1)
-        first, state = th.from_numpy(starts.astype(np.float32)), self._state()
-        named: Any = (
-            {key: th.from_numpy(np.asarray(value)) for key, value in observations.items()}
-            if isinstance(observations, dict)
-            else th.from_numpy(np.asarray(observations))
-        )
-        check_finite(named, th.from_numpy(rows), first, self._of_state, state)
+        if isinstance(observations, dict):
+            named: Any = {key: th.from_numpy(np.asarray(value)) for key, value in observations.items()}
+        else:
+            named = th.from_numpy(np.asarray(observations))
+        self._check(features, time, named, starts)
         if space.arguments.missing_values:
             self._failures.check(th.from_numpy(features))
         if time is not None:
-            check_time(th.from_numpy(time), first, self._of_state, state)
-            elapsed = time if space.arguments.time_kind == "elapsed" else time - self._histories.packed[:, 1]
-            steps = np.where(starts, 0.0, elapsed / np.float32(space.arguments.dt)).astype(np.float32)
-            self._clock.check(th.from_numpy(steps), first)
+            since = time - self._histories.packed[:, 1] if space.layout.timestamps else time
+            steps = np.where(starts, 0.0, since / np.float32(space.arguments.dt)).astype(np.float32)
+            self._clock.check(th.from_numpy(steps), th.from_numpy(starts.astype(np.float32)))
         return features, time
+
+    def _check(self, features: Array, time: Array | None, named: Any, starts: npt.NDArray[np.bool_]) -> None:
+        """Raise ValueError for values that are not finite, or time that runs backwards.
+
+        :param named: the observations as tensors
+        """
+        column = np.ones((len(features), 1), np.float32) if time is None else time[:, None]
+        rows = th.from_numpy(np.concatenate((features, column), axis=1))
+        first, state = th.from_numpy(starts.astype(np.float32)), self._state()
+        check_finite(named, rows, first, self._of_state, state)
+        if time is not None:
+            check_time(th.from_numpy(time), first, self._of_state, state)
 
     def _state(self) -> tuple[th.Tensor, ...]:
         """Return the histories as :mod:`sb3_ncde.history.validation` reads them."""
@@ -157,7 +176,10 @@ def _empty(n_envs: int, space: HistorySpace) -> Histories:
 
 def _channels_last(space: spaces.Space[Any]) -> bool:
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return any(is_image_space(part) and not is_image_space_channels_first(part) for part in parts)
+    return any(
+        isinstance(part, spaces.Box) and is_image_space(part) and not is_image_space_channels_first(part)
+        for part in parts
+    )
 
 
 def _of_inner(name: str) -> Any:
@@ -216,9 +238,10 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         flat = self.observation_space.flattening.flatten(observations)
         self._original = self._appended(self._original, flat, starts)
 
-    def get_original_obs(self) -> Array:  # type: ignore[override]
+    def get_original_obs(self) -> Array:
         """Return the histories of the observations before normalisation, (N, P)."""
-        return self._original.packed.copy()
+        packed: Array = self._original.packed.copy()
+        return packed
 
     def get_original_reward(self) -> npt.NDArray[Any]:
         """Return the rewards of the last step before normalisation, (N,)."""
@@ -246,7 +269,8 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
 
     def _converted(self, packed: Array, convert: Any) -> Array:
         if not self.norm_obs or (self._names is not None and not self._names):
-            return packed.copy()
+            same: Array = packed.copy()
+            return same
         layout, flattening = self._layout, self.observation_space.flattening
         converted = packed.reshape(-1, layout.packed_size).astype(np.float32)  # a copy
         length, size = layout.rule.history_length, layout.features_dim
@@ -265,7 +289,8 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         if layout.missing_values:
             counted = counted & (slots[..., size:-1] > 0)
         slots[..., :size] = np.where(counted, new.reshape(slots[..., :size].shape), 0.0)
-        return converted.reshape(packed.shape)
+        result: Array = converted.reshape(packed.shape)
+        return result
 
 
 def _between(venv: VecEnv, normalize: VecNormalize) -> list[VecTransposeImage]:

@@ -4,11 +4,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import pytest
-from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ncde import HistoryReplayBuffer, VecHistory
 from tests.envs import RandomWalk

@@ -44,11 +44,16 @@ class Part(NamedTuple):
     def flatten(self, values: npt.NDArray[Any]) -> Array:
         """Return values of N environments as rows, (N, columns)."""
         if isinstance(self.space, spaces.Discrete):
-            return np.eye(int(self.space.n), dtype=np.float32)[values.astype(np.int64).reshape(-1) - self.space.start]
+            hot: Array = np.eye(int(self.space.n), dtype=np.float32)[
+                values.astype(np.int64).reshape(-1) - self.space.start
+            ]
+            return hot
         if isinstance(self.space, spaces.MultiDiscrete):
             choices = values.astype(np.int64).reshape(len(values), -1).T
-            hot = [np.eye(int(n), dtype=np.float32)[choice] for n, choice in zip(self.space.nvec, choices, strict=True)]
-            return np.concatenate(hot, axis=1)
+            each = [
+                np.eye(int(n), dtype=np.float32)[choice] for n, choice in zip(self.space.nvec, choices, strict=True)
+            ]
+            return np.concatenate(each, axis=1)
         return values.reshape(len(values), -1)
 
 
@@ -121,7 +126,7 @@ class Flattening:
         for part in self.parts:
             values = features[:, part.columns].reshape(-1, *part.shown.shape)
             named[part.key] = values / 255.0 if is_image_space(part.shown) else values
-        return named[None] if None in named else named
+        return named.get(None, named)
 
 
 def _size(space: spaces.Space[Any]) -> int:
