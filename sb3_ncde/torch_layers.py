@@ -77,7 +77,9 @@ class NCDEExtractor(BaseFeaturesExtractor):
 
     def train(self, mode: bool = True) -> "NCDEExtractor":
         """Choose between learning and acting; SB3 begins a rollout by choosing to act."""
-        super().train(mode)
+        # Chosen at every call of predict(), it takes a third of its time to tell all modules, of which ours do not care.
+        if self.training != mode or self.extractor is not None:
+            super().train(mode)
         self.encoder.learning.take_in()
         if not mode:
             self.encoder.learning.await_rollout()

@@ -22,7 +22,7 @@ from sb3_ncde.acting.observation_history import Histories, append
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
 from sb3_ncde.history.space import HistorySpace
-from sb3_ncde.history.validation import check_finite, check_time
+from sb3_ncde.history.validation import check_finite, check_time, plainly_finite
 from sb3_ncde.history.window_rule import Array
 
 Flat = tuple[Array, Array | None]
@@ -156,6 +156,8 @@ class VecHistory(VecEnvWrapper):
 
         :param named: the observations as tensors
         """
+        if time is None and plainly_finite(features):
+            return
         column = np.ones((len(features), 1), np.float32) if time is None else time[:, None]
         rows = th.from_numpy(np.concatenate((features, column), axis=1))
         first, state = th.from_numpy(starts.astype(np.float32)), self._state()

@@ -251,3 +251,18 @@ def test_picture_of_the_readme_is_drawn_from_the_file(tmp_path: Path) -> None:
     script = runpy.run_path(str(DOCS / "irregular_picture.py"))
     script["main"](["--output", str(tmp_path)])
     assert (tmp_path / "irregular.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_terms_have_one_meaning() -> None:
+    """``skip``, ``dt`` and ``period`` are explained where the arguments are."""
+    page = (DOCS / "arguments.md").read_text()
+    for term in ("skip", "dt", "period"):
+        assert re.search(rf"^\| `{term}`", page, flags=re.MULTILINE), term
+
+
+def test_a_part_of_the_suite_runs_as_a_part() -> None:
+    """``make test ARGS=tests/test_sensors.py`` is of that file alone, and without the coverage of all."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/test_sensors.py"]
+    collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(line.startswith("tests/test_sensors.py") for line in collected.splitlines() if "::" in line)
+    assert "$(or $(ARGS),-n 2 --cov)" in (ROOT / "Makefile").read_text()

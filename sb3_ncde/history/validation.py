@@ -13,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_ncde.history.observation_history import ObservationHistory, State
+from sb3_ncde.history.window_rule import Array
 
 COARSE, COARSEST = 0.01, 0.5
 """Spacing of float32 at a timestamp, in nominal steps, from which on it is warned of, and refused."""
@@ -95,8 +96,7 @@ def check_finite(
     :param observation: as the environment gave it
     :param features: features and time that were made of it, (N, D + 1)
     """
-    rows = features.numpy(force=True)
-    if np.vdot(rows, rows) <= LARGEST**2:  # the quickest look at all of them; not so for NaN
+    if plainly_finite(features.numpy(force=True)):
         return
     allowed = features.abs() <= LARGEST
     if history.missing_values:
@@ -133,6 +133,11 @@ def check_finite(
         f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not, or above "
         f"{LARGEST:g}; the features extractor overflows or its weights have diverged (a lower learning rate may help)."
     )
+
+
+def plainly_finite(rows: Array) -> bool:
+    """Return whether all numbers are finite and not too large, by the quickest look at all of them."""
+    return bool(np.vdot(rows, rows) <= LARGEST**2)  # not so for NaN
 
 
 def check_time(time: th.Tensor, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> None:

@@ -1,11 +1,13 @@
 """Reports of people who use the RL Zoo's commands with environments, files and mistakes of their own."""
 
+import gc
 import os
 import pickle
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +74,9 @@ def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
             del sys.modules[name]
     for name in set(gym.registry) - environments:
         del gym.registry[name]
+    with warnings.catch_warnings():  # a command that fails leaves its files to the end of the process
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def mistake(main: Callable[[str], None], line: str) -> str:

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
@@ -23,6 +25,7 @@ from torch import nn
 from sb3_ncde import MultiInputNCDEPolicy, NCDEPolicy
 from sb3_ncde.history.diagnostics import recommend_cpu
 from sb3_ncde.normalize import VecNormalizeObserved
+from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 
 
@@ -588,3 +591,34 @@ def test_masks_and_critic_keys_go_together() -> None:
 
     kwargs = {"critic_keys": ["state"], "action_mask_key": "action_mask", "time_key": "time"}
     make(make_vec_env(Both, 2, seed=0), "MultiInputNCDEPolicy", policy_kwargs=kwargs).learn(128)
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_n_steps_are_for_load_and_never_silent(tmp_path: Path) -> None:
+    """A rollout of another length: given to ``load``, the ratio begins at 1; as an attribute it is an error (R+)."""
+    model = make(n_steps=64)
+    model.learn(128)
+    model.save(tmp_path / "agent")
+    ratios = Ratios()
+    RecurrentPPO.load(tmp_path / "agent", model.get_env(), n_steps=16, device="cpu").learn(96, ratios)
+    assert len(ratios.worst) == 3
+    assert max(ratios.worst) < 1e-5
+    loaded = RecurrentPPO.load(tmp_path / "agent", model.get_env(), device="cpu")
+    loaded.n_steps = 16
+    with pytest.raises(AssertionError, match="must be full"):
+        loaded.learn(96)
+
+
+def test_habits_from_maskable_ppo_end_in_an_error_that_the_page_explains() -> None:
+    """``predict`` with masks, ``MaskableEvalCallback``, ``MaskablePPO(NCDEPolicy)``: each has its row (R14, R15)."""
+    env = make_vec_env(lambda: ActionMaskObservation(MaskedWalk()), 2)
+    model = make(env, "MultiInputNCDEPolicy", policy_kwargs={"action_mask_key": "action_mask"})
+    with pytest.raises(TypeError, match="action_masks"):
+        model.predict(env.reset(), action_masks=np.ones((2, 3)))
+    with pytest.raises(TypeError, match="action_masks"):
+        model.learn(64, MaskableEvalCallback(env, eval_freq=1, n_eval_episodes=1, verbose=0))
+    with pytest.raises(ValueError, match="Policy must subclass MaskableActorCriticPolicy"):
+        MaskablePPO(NCDEPolicy, make_vec_env(RandomWalk, 2), device="cpu")
+    page = (Path(__file__).parents[2] / "docs" / "masks.md").read_text()
+    for habit in ("action_masks=masks", "MaskableEvalCallback", "MaskablePPO(NCDEPolicy", "Policy must subclass"):
+        assert habit in page
