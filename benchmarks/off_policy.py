@@ -163,13 +163,13 @@ def make_stacked(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent that sees as many stacked frames as the history is long."""
     n_stack = task.history["history_length"]
     env, evaluated = (VecFrameStack(make_vec_env(task.frames, 1, seed=s), n_stack) for s in (seed, 1000 + seed))
-    return task.algorithm("MlpPolicy", env, seed=seed, device="cpu", **task.settings), evaluated  # type: ignore[arg-type]
+    return task.algorithm("MlpPolicy", env, seed=seed, device="cpu", **task.settings), evaluated
 
 
 def make_full(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent that sees everything."""
     env, evaluated = (make_vec_env(task.full, 1, seed=s) for s in (seed, 1000 + seed))
-    return task.algorithm("MlpPolicy", env, seed=seed, device="cpu", **task.settings), evaluated  # type: ignore[arg-type]
+    return task.algorithm("MlpPolicy", env, seed=seed, device="cpu", **task.settings), evaluated
 
 
 AGENTS = {"memory": make_memory, "stacked frames": make_stacked, "full state": make_full}

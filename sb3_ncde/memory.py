@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import gymnasium as gym
+from sb3_contrib import ARS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -41,8 +42,7 @@ def with_memory(
         )
 
     with PyTorch's fused Adam, which makes the same steps in a fraction of the time for such small networks. An
-    environment of an evaluation has to be wrapped in VecHistory with the same arguments:
-    ``VecHistory(make_vec_env(...), **model.observation_space.arguments_given())``.
+    environment of an evaluation has to be wrapped in VecHistory with the same arguments.
 
     :param algorithm: SAC, TD3, DDPG, DQN, TQC, QRDQN, CrossQ, PPO, A2C, TRPO, MaskablePPO, ...
     :param env: an environment, its id, or several in a VecEnv. A VecNormalize is inside, VecHistory is put around it
@@ -50,8 +50,10 @@ def with_memory(
     :param policy_kwargs: of the policy
     :param features_extractor_kwargs: of :class:`sb3_ncde.NCDEExtractor`
     :param kwargs: of :class:`sb3_ncde.VecHistory` and of the algorithm
-    :raises TypeError: for hindsight experience replay, or an unknown argument
+    :raises TypeError: for ARS, hindsight experience replay, or an unknown argument
     """
+    if issubclass(algorithm, ARS):
+        raise TypeError("ARS has a policy of its own, which takes no features extractor, and so no memory.")
     remembered = {field.name for field in fields(HistoryArguments)}
     history = {name: kwargs.pop(name) for name in remembered & kwargs.keys()}
     extractor = dict(features_extractor_kwargs or {})

@@ -74,13 +74,13 @@ class NCDEExtractor(BaseFeaturesExtractor):
         self.space = observation_space
         self.extractor = extractor
         self.encoder = encoder
+        self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> "NCDEExtractor":
         """Choose between learning and acting; SB3 begins a rollout by choosing to act."""
         # Chosen at every call of predict(), it takes a third of its time to tell all modules, of which ours do not care.
         if self.training != mode or self.extractor is not None:
             super().train(mode)
-        self.encoder.learning.take_in()
         if not mode:
             self.encoder.learning.await_rollout()
         return self
@@ -127,6 +127,11 @@ class NCDEExtractor(BaseFeaturesExtractor):
         features = self.extractor(self.space.flattening.shown(slots[used][:, :-1]))
         whole = features.new_zeros(*used.shape, features.shape[1]).index_put((used,), features)
         return th.cat((whole, slots[..., -1:]), dim=-1)
+
+
+def _settle(extractor: NCDEExtractor, *_: Any) -> None:
+    """Put what has been learned to use before weights are saved or copied, as acting would: acting changes nothing."""
+    extractor.encoder.learning.await_rollout()
 
 
 def _known(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,9 @@ class VecHistory(VecEnvWrapper):
         for env in np.flatnonzero(dones):
             if "terminal_observation" in infos[env]:
                 last = infos[env]["terminal_observation"]
-                infos[env]["terminal_observation"] = self._terminal(last, flat, dones & (np.arange(self.num_envs) != env), int(env))
+                infos[env]["terminal_observation"] = self._terminal(
+                    last, flat, dones & (np.arange(self.num_envs) != env), int(env)
+                )
         self._histories = self._appended(self._histories, flat, dones)
         return self._packed(), rewards, dones, infos
 
@@ -239,6 +241,12 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
             observations = transpose.transpose_observations(observations)
         flat = self.observation_space.flattening.flatten(observations)
         self._original = self._appended(self._original, flat, starts)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look for an attribute inside, but for one that the VecNormalize would have and has not (``obs_rms``)."""
+        if isinstance(getattr(type(self), name, None), property):
+            raise AttributeError(f"The VecNormalize inside has no {name}.")
+        return super().__getattr__(name)
 
     def get_original_obs(self) -> Array:
         """Return the histories of the observations before normalisation, (N, P)."""

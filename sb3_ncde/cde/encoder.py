@@ -136,11 +136,11 @@ class NeuralCDE(nn.Module):
         self.learning.share(other.learning)
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.learning.take_in()
+        self.learning.take_in_all()
         super()._save_to_state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.learning.take_in()  # what has been learned is not of the weights that are loaded
+        self.learning.take_in_all()  # what has been learned is not of the weights that are loaded
         super()._load_from_state_dict(*args, **kwargs)
 
     def forward(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:

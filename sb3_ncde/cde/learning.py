@@ -31,6 +31,7 @@ class Rollout:
     """Where an agent stands between acting and learning; encoders that share a scale share this."""
 
     def __init__(self) -> None:
+        self.members: list[Learning] = []  # of these encoders
         self.expected = False  # whether rollouts are announced, by Learning.await_rollout
         self.acted = False  # whether one has been begun with the scale that is in use
         self.learned = False  # whether something has been learned since
@@ -60,12 +61,14 @@ class Learning:
         self.control_dim = control_dim
         self.rates = rates
         self.rollout = Rollout()
+        self.rollout.members.append(self)
         self._pending: list[tuple[Array, Array]] = []
         self._settled: list[tuple[Array, Array]] = []
 
     def share(self, other: "Learning") -> None:
         """Have scale and rollout in common with another encoder's."""
         self.scale, self.rollout = other.scale, other.rollout
+        self.rollout.members.append(self)
 
     def await_rollout(self) -> None:
         """Put the scale of what has been learned from to use, as the next step may begin a rollout.
@@ -78,6 +81,7 @@ class Learning:
         rollout.expected = True
         if rollout.acted and not rollout.learned:
             return
+        self.take_in_all()
         if self.scale is not None and any(weight.requires_grad for weight in self.weights()):
             self.scale.renew()
         rollout.acted = rollout.learned = False
@@ -145,6 +149,11 @@ class Learning:
                 self.scale.renew()
         elif len(self._settled) >= MAX_SETTLED:
             self.take_in()
+
+    def take_in_all(self) -> None:
+        """Take in what is settled of all encoders that share the scale."""
+        for member in self.rollout.members:
+            member.take_in()
 
     def take_in(self) -> None:
         """Take what is settled into the statistics. It is done for many minibatches together, which is quicker.

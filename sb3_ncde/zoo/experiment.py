@@ -25,6 +25,7 @@ from sb3_ncde.plain_values import check_integer
 from sb3_ncde.zoo.best_trial import Tuning, best_entry
 from sb3_ncde.zoo.config_entry import as_mapping, check_arguments, check_entry, in_numbers
 from sb3_ncde.zoo.confirmation import Confirmed, confirm, frame_of, table_of
+from sb3_ncde.zoo.memory import MemoryExperimentManager
 from sb3_ncde.zoo.registration import ALGO, PPONCDE
 from sb3_ncde.zoo.run_folder import RunFolder
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
@@ -262,6 +263,6 @@ class NCDEExperimentManager(ExperimentManager):
 
 
 def experiment_manager(args: Any, algo: str, *rest: Any, **kwargs: Any) -> ExperimentManager:
-    """Return the experiment manager of an algorithm, the RL Zoo's own for all but ``ppo_ncde``."""
-    manager = NCDEExperimentManager if algo == ALGO else ExperimentManager
+    """Return the experiment manager of an algorithm; that of the RL Zoo's own ones knows the entries with memory."""
+    manager = NCDEExperimentManager if algo == ALGO else MemoryExperimentManager
     return manager(args, algo, *rest, **kwargs)

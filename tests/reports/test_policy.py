@@ -618,7 +618,7 @@ def test_habits_from_maskable_ppo_end_in_an_error_that_the_page_explains() -> No
     with pytest.raises(TypeError, match="action_masks"):
         model.learn(64, MaskableEvalCallback(env, eval_freq=1, n_eval_episodes=1, verbose=0))
     with pytest.raises(ValueError, match="Policy must subclass MaskableActorCriticPolicy"):
-        MaskablePPO(NCDEPolicy, make_vec_env(RandomWalk, 2), device="cpu")
+        MaskablePPO(NCDEPolicy, make_vec_env(RandomWalk, 2), device="cpu")  # type: ignore[arg-type]
     page = (Path(__file__).parents[2] / "docs" / "masks.md").read_text()
     for habit in ("action_masks=masks", "MaskableEvalCallback", "MaskablePPO(NCDEPolicy", "Policy must subclass"):
         assert habit in page

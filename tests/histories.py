@@ -1,15 +1,17 @@
-"""VecHistory, HistoryReplayBuffer and NCDEExtractor: what any other algorithm of SB3 remembers by."""
+"""Histories by hand: what VecHistory and HistoryReplayBuffer must make of the observations of an episode."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import numpy.typing as npt
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ncde import HistoryReplayBuffer, VecHistory
 from tests.envs import RandomWalk
+
+Array = npt.NDArray[Any]
 
 
 class Chance(RandomWalk):
@@ -32,7 +34,7 @@ class Chance(RandomWalk):
         return observation
 
 
-def by_hand(episode: list[Any], space: Any) -> np.ndarray:
+def by_hand(episode: list[Any], space: Any) -> Array:
     """Return the history of an episode's observations, (P,), from lists alone: (features, time) each."""
     arguments, layout = space.arguments, space.layout
     length, hop = arguments.history_length, arguments.hop
@@ -81,7 +83,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         return step
 
 
-def split(observation: Any, kind: str) -> tuple[np.ndarray, Any]:
+def split(observation: Any, kind: str) -> tuple[Array, Any]:
     """Return features and time of an observation by hand."""
     if kind == "column":
         return np.delete(observation, 1), observation[1]
@@ -93,31 +95,31 @@ def split(observation: Any, kind: str) -> tuple[np.ndarray, Any]:
     return observation.astype(np.float32).ravel(), None
 
 
+def _same(env: Recorder) -> Recorder:
+    return env
+
+
 class Run:
     """Environments with a buffer, filled as SB3's off-policy algorithms do, and lists of the same beside them."""
 
     def __init__(
-        self, kind: str, n_envs: int, buffer_size: int, longest: int, seed: int, missing: float, **history: Any
-    ):
+        self, kind: str, n_envs: int, buffer_size: int, longest: int, seed: int, missing: float = 0.0, **history: Any
+    ) -> None:
         self.kind, self.n_envs = kind, n_envs
-        self.recorders = [
-            Recorder(
-                Chance(
-                    observation=kind, longest=longest, missing=missing, time_kind=history.get("time_kind", "elapsed")
-                )
-            )
-            for _ in range(n_envs)
-        ]
-        venv = DummyVecEnv([lambda env=env: env for env in self.recorders])
+        time_kind = history.get("time_kind", "elapsed")
+        chance = partial(Chance, observation=kind, longest=longest, missing=missing, time_kind=time_kind)
+        self.recorders = [Recorder(chance()) for _ in range(n_envs)]
+        venv = DummyVecEnv([partial(_same, env) for env in self.recorders])
         venv.seed(seed)
-        self.env = VecHistory(venv, **history)
+        self.env: Any = VecHistory(venv, **history)
         self.buffer = HistoryReplayBuffer(
             buffer_size * n_envs, self.env.observation_space, self.env.action_space, "cpu", n_envs
         )
-        self.last = self.env.reset()
-        self.stored: list[tuple[np.ndarray, ...]] = []
+        self.last: Array = self.env.reset()
+        self.stored: list[tuple[Array, ...]] = []
 
     def step(self) -> None:
+        """Make a step and store it."""
         action = np.array([self.env.action_space.sample() for _ in range(self.n_envs)])
         obs, reward, done, infos = self.env.step(action)
         following = obs.copy()
@@ -128,7 +130,7 @@ class Run:
         self.stored.append((reward, self.last, following, done & ~timeouts))
         self.last = obs
 
-    def histories(self) -> list[np.ndarray]:
+    def histories(self) -> list[Array]:
         """Return the present histories of all environments by hand."""
         space = self.env.observation_space
         return [by_hand([split(obs, self.kind) for obs in env.episodes[-1]], space) for env in self.recorders]
@@ -141,64 +143,3 @@ KINDS: dict[str, dict[str, Any]] = {
     "discrete": {},
     "image": {},
 }
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    kind=st.sampled_from(list(KINDS)),
-    n_envs=st.integers(1, 3),
-    length=st.integers(1, 5),
-    hop=st.integers(1, 5),
-    room=st.integers(1, 20),
-    steps=st.integers(1, 60),
-    longest=st.integers(1, 12),
-    timestamps=st.booleans(),
-    missing=st.sampled_from([0.0, 0.4]),
-    seed=st.integers(0, 2**16),
-)
-def test_sampled_histories_are_those_acted_on(
-    kind: str,
-    n_envs: int,
-    length: int,
-    hop: int,
-    room: int,
-    steps: int,
-    longest: int,
-    timestamps: bool,
-    missing: float,
-    seed: int,
-) -> None:
-    history: dict[str, Any] = {"history_length": length, "hop_length": min(hop, length), **KINDS[kind]}
-    if "time_key" in history and timestamps:
-        history["time_kind"] = "timestamp"
-    if missing and kind in ("box", "column"):
-        history["missing_values"] = True
-    else:
-        missing = 0.0
-    run = Run(kind, n_envs, length + room, longest, seed, missing, **history)
-    np.random.seed(seed)
-    for _ in range(steps):
-        np.testing.assert_array_equal(run.last, run.histories())
-        run.step()
-    np.testing.assert_array_equal(run.last, run.histories())
-    first = max(0, steps - run.buffer.buffer_size)
-    expected = {}  # by the reward, which no two steps have in common
-    for reward, obs, following, done in run.stored[first:]:
-        for env in range(n_envs):
-            expected[reward[env]] = obs[env], following[env], done[env]
-    batch = run.buffer.sample(64)
-    arrays = (batch.rewards, batch.observations, batch.next_observations, batch.dones)
-    for reward, obs, following, done in zip(*(array.numpy() for array in arrays), strict=True):
-        acted, after, over = expected[reward[0]]
-        assert (obs.tobytes(), following.tobytes(), done[0]) == (acted.tobytes(), after.tobytes(), over)
-    # Of the ring, all rows can be sampled but those that reach across its seam.
-    age = np.arange(len(run.stored) - first)
-    rows = (age + (run.buffer.pos if run.buffer.full else 0)) % run.buffer.buffer_size
-    whole = run.buffer._reach[rows] <= age + 1
-    assert whole[length - 1 :].all()
-    for place, (_, obs, following, _) in enumerate(run.stored[first:]):
-        if whole[place]:
-            every = np.arange(n_envs)
-            row = np.full(n_envs, rows[place])
-            np.testing.assert_array_equal(run.buffer.rebuild(row, every), obs)
-            np.testing.assert_array_equal(run.buffer.rebuild(row, every, following=True), following)

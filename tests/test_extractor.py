@@ -1,0 +1,388 @@
+"""NCDEExtractor: the encoder of NCDEPolicy, in any policy of any algorithm."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from torch import nn
+
+from sb3_ncde import HistoryReplayBuffer, NCDEExtractor, VecHistory, with_memory
+from tests.envs import MaskedWalk, RandomWalk
+from tests.histories import KINDS, Chance, Run
+
+BOX = spaces.Box(-1, 1, (1,), np.float32)
+OFF_POLICY = {SAC, TD3, DDPG, TQC, CrossQ, DQN, QRDQN}
+CONTINUOUS = {SAC, TD3, DDPG, TQC, CrossQ}
+ALGORITHMS = [SAC, TD3, DDPG, TQC, CrossQ, DQN, QRDQN, PPO, A2C, TRPO, MaskablePPO]
+
+
+def walk(n_envs: int = 2, seed: int = 0, env: Any = RandomWalk, **kwargs: Any) -> Any:
+    return make_vec_env(env, n_envs, seed=seed, env_kwargs=kwargs)
+
+
+def make(algorithm: Any = SAC, env: Any = None, **kwargs: Any) -> Any:
+    """Return a small agent."""
+    if env is None:
+        env_class: Any = MaskedWalk if algorithm is MaskablePPO else RandomWalk
+        env = walk(env=env_class, action_space=BOX if algorithm in CONTINUOUS else spaces.Discrete(3))
+    if algorithm in OFF_POLICY:
+        kwargs = {"learning_starts": 8, "batch_size": 8, "buffer_size": 200} | kwargs
+    elif algorithm in (PPO, MaskablePPO, TRPO):
+        kwargs = {"n_steps": 8, "batch_size": 16} | kwargs
+    if not isinstance(env, VecHistory):
+        kwargs = {"history_length": 3} | kwargs
+    return with_memory(algorithm, env, seed=0, device="cpu", **kwargs)
+
+
+def extractors(model: Any) -> list[NCDEExtractor]:
+    """Return all extractors of a policy, each once."""
+    return [module for module in model.policy.modules() if isinstance(module, NCDEExtractor)]
+
+
+def wake(model: Any) -> None:
+    """Give all weights sizes that tell them apart."""
+    generator = th.Generator().manual_seed(0)
+    with th.no_grad():
+        for weight in model.policy.parameters():
+            weight.copy_(0.3 * th.randn(weight.shape, generator=generator))
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", ["euler", "rk4"])
+def test_features_are_those_of_the_encoder(kind: str, missing: float, solver: str) -> None:
+    """In a minibatch, one by one, and step by step with the solutions carried along: all the same."""
+    if kind == "image" or (missing and kind not in ("box", "column")):
+        missing = 0.0
+    history = {"history_length": 4, "hop_length": 2, **KINDS[kind]} | ({"missing_values": True} if missing else {})
+    run = Run(kind, 3, 40, 7, 0, missing, **history)
+    if kind == "image":
+        return
+    extractor = NCDEExtractor(run.env.observation_space, solver=solver)
+    extractor.encoder.increment_scale.scale = th.rand(extractor.encoder.increment_scale.scale.shape) + 0.5
+    seen, stepped = [], []
+    for _ in range(25):
+        extractor.train(False)
+        with th.no_grad():
+            stepped.append(extractor(th.from_numpy(run.last)))
+        seen.append(run.last)
+        run.step()
+    extractor.train(True)
+    together = extractor(th.from_numpy(np.concatenate(seen)))
+    np.testing.assert_allclose(th.cat(stepped).numpy(), together.numpy(force=True), atol=1e-5)
+    for rows, alone in zip(seen, together.split(3), strict=True):
+        np.testing.assert_allclose(
+            extractor(th.from_numpy(rows[:1])).numpy(force=True), alone[:1].numpy(force=True), atol=1e-5
+        )
+    # As NCDEPolicy's encoder has it, from the states before.
+    encoder = extractor.encoder
+    state: Any = tuple(th.zeros(1, 3, encoder.hidden_size) for _ in range(2))
+    layout = run.env.observation_space.layout
+    if not missing and not layout.timestamps:
+        for rows, expected in zip(seen, stepped, strict=True):
+            newest = rows[:, layout.newest].copy()
+            newest[:, -1] *= layout.unit
+            starts = th.from_numpy((rows[:, 0] == 1).astype(np.float32))
+            features, state = encoder.unroll(th.from_numpy(newest), state, starts)
+            np.testing.assert_allclose(features.numpy(force=True), expected.numpy(), atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**16), length=st.integers(1, 6), hop=st.integers(1, 6))
+def test_carried_solutions_are_never_stale(seed: int, length: int, hop: int) -> None:
+    """Steps that are left out, rows of others between, weights and scale that change: each is noticed."""
+    run = Run("box", 2, 40, 6, seed, history_length=length, hop_length=min(hop, length))
+    extractor = NCDEExtractor(run.env.observation_space).train(False)
+    generator = np.random.default_rng(seed)
+    with th.no_grad():
+        for _ in range(12):
+            event = generator.integers(8)
+            if event == 0:
+                next(extractor.parameters()).data.add_(0.1)
+            elif event == 1:
+                scale = extractor.encoder.increment_scale
+                scale.scale = scale.scale * 1.5
+            elif event == 2:
+                extractor(th.from_numpy(np.flip(run.last, 0).copy()))
+            elif event == 3:
+                extractor(th.from_numpy(np.repeat(run.last, 2, 0)))
+            rows = th.from_numpy(run.last)
+            if event != 4:
+                expected = copy.deepcopy(extractor)(rows)  # whose first call it is
+                np.testing.assert_allclose(extractor(rows).numpy(), expected.numpy(), atol=1e-5)
+            run.step()
+
+
+def test_gradients_reach_observations() -> None:
+    """Of data as well, for whoever asks what an agent looks at."""
+    env = VecHistory(walk(), history_length=3)
+    extractor = NCDEExtractor(env.observation_space).double()
+    rows = th.from_numpy(env.reset()).double().requires_grad_()
+    extractor(rows).square().sum().backward()
+    assert rows.grad is not None
+    assert bool(rows.grad[:, env.observation_space.layout.newest].any())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_any_algorithm_trains_saves_loads_and_goes_on(algorithm: Any, tmp_path: Path) -> None:
+    """In a fresh process, which knows nothing but the file, it acts as before."""
+    model = make(algorithm)
+    model.learn(60)
+    env = model.get_env()
+    obs = env.reset()
+    masks: Any = {"action_masks": np.array(env.env_method("action_masks"))} if algorithm is MaskablePPO else {}
+    action, _ = model.predict(obs, deterministic=True, **masks)
+    model.save(tmp_path / "agent")
+    np.savez(tmp_path / "expected.npz", obs=obs, action=action, **masks)
+    code = (
+        f"import numpy as np; from {algorithm.__module__} import {algorithm.__name__}\n"
+        f"model = {algorithm.__name__}.load('agent', device='cpu'); data = dict(np.load('expected.npz'))\n"
+        "action = data.pop('action'); obs = data.pop('obs')\n"
+        "np.testing.assert_allclose(model.predict(obs, deterministic=True, **data)[0], action, atol=1e-5)\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    loaded = algorithm.load(tmp_path / "agent", env, device="cpu")
+    loaded.learn(40, reset_num_timesteps=False)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("algorithm", [SAC, TD3, TQC, CrossQ, DQN, PPO, A2C])
+def test_actor_critic_and_targets_have_one_scale(algorithm: Any, shared: bool) -> None:
+    """At any time: compared at each step of a training, and after 1,000 updates; in a copy as well."""
+    if algorithm is DQN and shared:
+        return
+    kwargs: Any = {} if algorithm is DQN else {"policy_kwargs": {"share_features_extractor": shared}}
+    model = make(algorithm, **kwargs)
+    scales = []
+
+    class Compare(BaseCallback):
+        def _on_step(self) -> bool:
+            first, *others = [each.encoder.increment_scale.scale for each in extractors(self.model)]
+            assert all(th.equal(first, other) for other in others)
+            scales.append(first.clone())
+            return True
+
+    model.learn(160, Compare())
+    if algorithm in OFF_POLICY:
+        model.train(1000, 8)
+    expected = {SAC: 3 - shared, TD3: 4 - 2 * shared, TQC: 3 - shared, CrossQ: 2 - shared, DQN: 2}.get(
+        algorithm, 2 - shared
+    )
+    assert len(extractors(model)) == expected
+    assert not th.equal(scales[0], scales[-1])
+    policies = [model.policy]
+    if algorithm in OFF_POLICY:  # others of SB3 cannot be copied once they have learned
+        policies.append(copy.deepcopy(model.policy))
+    for policy in policies:
+        found = [each.encoder.increment_scale for each in policy.modules() if isinstance(each, NCDEExtractor)]
+        assert all(scale is found[0] for scale in found)
+        assert bool((found[0].scale != 1).any())
+
+
+def test_two_agents_on_the_same_environments_have_a_scale_each() -> None:
+    env = VecHistory(walk(action_space=BOX), history_length=3)
+    first, second = make(SAC, env), make(TD3, env)
+    first.learn(60)
+    scales = [extractors(model)[0].encoder.increment_scale.scale for model in (first, second)]
+    assert not th.equal(*scales)
+    assert bool((scales[1] == 1).all())
+
+
+def test_the_ratio_of_ppo_begins_at_1() -> None:
+    """The scale is the same from the first step of a rollout to the last update on it, evaluations between or not."""
+    model = make(PPO, n_steps=64, batch_size=32, n_epochs=3)
+    other: Any = VecHistory(walk(5), history_length=3)
+    worst: list[float] = []
+
+    class Ratio(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls % 20 == 0:
+                self.model.policy.set_training_mode(True)
+                self.model.policy.set_training_mode(False)
+                self.model.predict(other.reset())
+            return True
+
+        def _on_rollout_end(self) -> None:
+            buffer = copy.deepcopy(self.model.rollout_buffer)  # type: ignore[attr-defined]
+            for batch in buffer.get(None):
+                with th.no_grad():
+                    _, log_prob, _ = self.model.policy.evaluate_actions(batch.observations, batch.actions.flatten())  # type: ignore[operator]
+                worst.append(float((log_prob - batch.old_log_prob).exp().sub(1).abs().max()))
+
+    model.learn(5 * 128, Ratio())
+    assert len(worst) == 5
+    assert max(worst) < 1e-5
+    assert bool((extractors(model)[0].encoder.increment_scale.scale != 1).all())
+
+
+def test_acting_changes_nothing() -> None:
+    model = make(SAC)
+    model.learn(60)
+    before = copy.deepcopy(model.policy.state_dict())
+    obs = model.get_env().reset()
+    expected = model.predict(obs, deterministic=True)[0]
+    for _ in range(50):
+        model.predict(model.get_env().step(np.zeros((2, 1), np.float32))[0])
+    after = model.policy.state_dict()
+    assert all(th.equal(before[name], after[name]) for name in before)
+    np.testing.assert_allclose(model.predict(obs, deterministic=True)[0], expected, atol=1e-6)
+
+
+def test_images_go_through_their_extractor_observation_by_observation() -> None:
+    """With gradients to it, of all observations in the window, pixels from 0 to 1."""
+    for observation in ("image", "dict_image"):
+        model = make(SAC, walk(observation=observation, action_space=BOX), buffer_size=100)
+        model.learn(24)
+        extractor = extractors(model)[0]
+        run = Run("image", 2, 20, 9, 0, history_length=3) if observation == "image" else None
+        if run is None:
+            continue
+        for _ in range(4):
+            run.step()
+        rows = th.from_numpy(run.last)
+        together = extractor(rows)
+        space = run.env.observation_space
+        cnn: Any = extractor.extractor
+        slots = rows[:, 2:].reshape(2, 3, -1)
+        count = int(space.layout.rule.points(run.last[:1, :1].astype(np.int64)).item())
+        alone = cnn(slots[0, -count:, :-1].reshape(count, *space.observed.shape) / 255.0)
+        state: Any = tuple(th.zeros(1, 1, extractor.encoder.hidden_size) for _ in range(2))
+        if int(run.last[0, 0]) == count:
+            newest = th.cat((alone, slots[0, -count:, -1:]), dim=1)
+            features, _ = extractor.encoder.unroll(newest, state, th.tensor([1.0] + [0.0] * (count - 1)))
+            np.testing.assert_allclose(features[-1].numpy(force=True), together[0].numpy(force=True), atol=1e-5)
+        together.sum().backward()
+        assert all(weight.grad is not None and bool(weight.grad.any()) for weight in list(cnn.parameters())[:2])
+
+
+def test_an_extractor_of_one_s_own() -> None:
+    """``features_extractor_class`` within ``features_extractor_kwargs``, with its arguments."""
+
+    class Two(FlattenExtractor):
+        def __init__(self, observation_space: Any, width: int) -> None:
+            super().__init__(observation_space)
+            self.layer = nn.Linear(self.features_dim, width)
+            self._features_dim = width
+
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            result: th.Tensor = self.layer(super().forward(observations))
+            return result
+
+    space = VecHistory(walk(), history_length=2).observation_space
+    plain = NCDEExtractor(space, features_extractor_class=FlattenExtractor)
+    assert plain.extractor is None
+
+    class Own(NCDEExtractor):
+        pass
+
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+    class Linear(BaseFeaturesExtractor):
+        def __init__(self, observation_space: Any, width: int) -> None:
+            super().__init__(observation_space, width)
+            self.layer = nn.Linear(observation_space.shape[0], width)
+
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            result: th.Tensor = self.layer(observations)
+            return result
+
+    own = Own(space, features_extractor_class=Linear, features_extractor_kwargs={"width": 5})
+    assert own.encoder.history.features_dim == 5
+    missing = VecHistory(walk(), history_length=2, missing_values=True).observation_space
+    with pytest.raises(ValueError, match="missing_values=True with Linear"):
+        NCDEExtractor(missing, features_extractor_class=Linear, features_extractor_kwargs={"width": 5})
+
+
+def test_mistakes_are_named() -> None:
+    space = VecHistory(walk(), history_length=2).observation_space
+    make_extractor: Any = NCDEExtractor
+    with pytest.raises(TypeError, match=r"reads histories.*VecHistory\(venv, history_length.*use NCDEPolicy"):
+        PPO("MlpPolicy", walk(), policy_kwargs={"features_extractor_class": NCDEExtractor}, device="cpu")
+    with pytest.raises(TypeError, match="history_length says what is remembered: give it to VecHistory"):
+        make_extractor(space, history_length=3)
+    with pytest.raises(TypeError, match=r"unexpected argument 'latent'\. It takes latent_size"):
+        make_extractor(space, latent=3)
+    with pytest.raises(ValueError, match="latent_size=0: expected at least 1"):
+        make_extractor(space, latent_size=0)
+    normalized = VecNormalize(VecHistory(walk(action_space=BOX), history_length=2))
+    model = SAC("MlpPolicy", normalized, policy_kwargs={"features_extractor_class": NCDEExtractor}, device="cpu")
+    with pytest.raises(
+        ValueError, match=r"normalised counts and times: put it inside, VecHistory\(VecNormalize\(venv\)\)"
+    ):
+        model.predict(normalized.reset())
+
+
+def test_with_memory_is_the_long_form() -> None:
+    """The same agent, bit for bit."""
+    algorithm: Any = {"learning_rate": 1e-3, "learning_starts": 8, "batch_size": 8, "seed": 0, "device": "cpu"}
+    sizes = {"latent_size": 5}
+    env = walk(action_space=BOX)
+    short = with_memory(
+        SAC,
+        env,
+        history_length=3,
+        policy_kwargs={"net_arch": [8]},
+        features_extractor_kwargs=sizes,
+        **algorithm,
+    ).learn(60)
+    kwargs: Any = {"features_extractor_class": NCDEExtractor, "features_extractor_kwargs": sizes, "net_arch": [8]}
+    long = SAC(
+        "MlpPolicy",
+        VecHistory(walk(action_space=BOX), history_length=3),
+        policy_kwargs=kwargs | {"optimizer_kwargs": {"fused": True}},
+        replay_buffer_class=HistoryReplayBuffer,
+        **algorithm,
+    ).learn(60)
+    for one, other in zip(short.policy.parameters(), long.policy.parameters(), strict=True):
+        assert th.equal(one, other)
+
+
+def test_with_memory_takes_what_sb3_takes() -> None:
+    """An id, an environment, several; an algorithm's other arguments; a buffer of the user's."""
+    small: Any = {"n_steps": 16, "batch_size": 16}
+    by_id = with_memory(PPO, "sb3_ncde/CartPoleNoVel-v1", history_length=2, device="cpu", **small)
+    single = with_memory(PPO, gym.make("sb3_ncde/CartPoleNoVel-v1"), history_length=2, device="cpu", **small)
+    for model in (by_id, single):
+        assert isinstance(model.get_env(), VecHistory)
+        model.learn(16)
+    adam = {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+    model = make(A2C, policy_kwargs=adam)
+    assert type(model.policy.optimizer) is th.optim.AdamW
+
+
+def test_with_memory_refuses_what_cannot_be() -> None:
+    with pytest.raises(TypeError, match="HerReplayBuffer writes other goals into stored observations"):
+        make(SAC, replay_buffer_class=HerReplayBuffer)
+    with pytest.raises(TypeError, match=r"latent_size is an argument of NCDEExtractor: features_extractor_kwargs=dict"):
+        make(SAC, latent_size=4)
+    with pytest.raises(TypeError, match="wrapped in VecHistory already: give it history_length"):
+        make(SAC, VecHistory(walk(action_space=BOX)), history_length=3)
+    with pytest.raises(TypeError, match="ARS has a policy of its own, which takes no features extractor"):
+        make(ARS)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'foo'"):
+        make(PPO, foo=1)
+
+
+def test_missing_values_and_time_of_a_dict() -> None:
+    """Sensors that fail at irregular times, for SAC."""
+    venv = DummyVecEnv([lambda: Chance(observation="column", missing=0.3, action_space=BOX)])
+    model = make(SAC, VecHistory(venv, history_length=3, time_key=1, dt=0.7, missing_values=True))
+    model.learn(60)
+    assert all(bool(weight.isfinite().all()) for weight in model.policy.parameters())
