@@ -14,7 +14,11 @@ ROOMS = (
     "zoo",
     "evaluation",  # tables and pictures
     "__init__",  # the public names
+    "memory",  # all parts together, in one line
     "policies",  # where SB3 meets the memory
+    "buffers",
+    "torch_layers",
+    "vec_history",
     "saved_policy",
     "action_mask",
     "arguments",

@@ -89,11 +89,11 @@ def encoders_of(agent: OffPolicyAlgorithm) -> list[NCDEExtractor]:
 
 
 @pytest.mark.parametrize("algo", FILES)
-def test_the_stock_zoo_trains_and_plays_back(algo: str, call: Command) -> None:
+def test_the_stock_zoo_trains_plays_back_and_goes_on(algo: str, call: Command) -> None:
     stock = in_a_process if algo == "sac" else call
     env_id = next(env_id for of, env_id in ENTRIES if of == algo)
     common = f"--algo {algo} --env {env_id} --gym-packages sb3_ncde --device cpu"
-    training = f"--conf-file {FILES[algo]} -n 64 --eval-freq 32 --eval-episodes 1 --seed 1"
+    training = f"--conf-file {FILES[algo]} -n 64 --eval-freq 32 --eval-episodes 1 --seed 1 --save-replay-buffer"
     stock("rl_zoo3.train", f"{common} {training}", *FEW_UPDATES)
     agent = agent_of(algo, env_id, 1)
     assert encoders_of(agent)
@@ -101,6 +101,10 @@ def test_the_stock_zoo_trains_and_plays_back(algo: str, call: Command) -> None:
     assert agent._n_updates > 0
     assert agent.policy.optimizer_kwargs == {"fused": True}
     assert "Mean reward" in stock("rl_zoo3.enjoy", f"{common} -f logs --no-render -n 250")
+    name = env_id.replace("/", "-")
+    going_on = f"{training} -i logs/{algo}/{name}_1/{name}.zip"
+    assert "Loading replay buffer" in call("rl_zoo3.train", f"{common} {going_on}", *FEW_UPDATES)
+    assert encoders_of(agent_of(algo, env_id, 2))
 
 
 @pytest.mark.parametrize(("algo", "env_id"), ENTRIES)

@@ -45,8 +45,8 @@ def register() -> None:
     """Make ``ppo_ncde`` known to the RL Zoo in this process.
 
     The RL Zoo has no hook for algorithms of others: its tables are extended, as its documentation does it for SBX, and
-    its command ``train`` is given an experiment manager that serves ``ppo_ncde``, and of other algorithms the entries with
-    memory.
+    its command ``train`` is given an experiment manager that serves ``ppo_ncde``, and the entries with memory of other
+    algorithms.
 
     :raises ImportError: without the extra ``zoo``
     """
