@@ -54,20 +54,10 @@ def with_memory(
     """
     if issubclass(algorithm, ARS):
         raise TypeError("ARS has a policy of its own, which takes no features extractor, and so no memory.")
-    remembered = {field.name for field in fields(HistoryArguments)}
-    history = {name: kwargs.pop(name) for name in remembered & kwargs.keys()}
-    extractor = dict(features_extractor_kwargs or {})
     for name in {field.name for field in fields(EncoderArguments)} & kwargs.keys():
         raise TypeError(f"{name} is an argument of NCDEExtractor: features_extractor_kwargs=dict({name}=...).")
-    if isinstance(env, str):
-        env = make_vec_env(env)
-    elif not isinstance(env, VecEnv):
-        single = env
-        env = DummyVecEnv([lambda: Monitor(single)])
-    if not isinstance(env, VecHistory):
-        env = VecHistory(env, **history)
-    elif history:
-        raise TypeError(f"The environments are wrapped in VecHistory already: give it {', '.join(sorted(history))}.")
+    remembered = {field.name for field in fields(HistoryArguments)}
+    env = _with_histories(env, {name: kwargs.pop(name) for name in remembered & kwargs.keys()})
     if issubclass(algorithm, OffPolicyAlgorithm):
         buffer_class = kwargs.setdefault("replay_buffer_class", HistoryReplayBuffer)
         if isinstance(buffer_class, type) and issubclass(buffer_class, HerReplayBuffer):
@@ -76,8 +66,23 @@ def with_memory(
                 "observations in it: hindsight experience replay is not supported."
             )
     defaults: dict[str, Any] = {"features_extractor_class": NCDEExtractor}
-    if extractor:
-        defaults["features_extractor_kwargs"] = extractor
+    if features_extractor_kwargs:
+        defaults["features_extractor_kwargs"] = features_extractor_kwargs
     if "optimizer_class" not in (policy_kwargs or {}):
         defaults["optimizer_kwargs"] = {"fused": True}
     return algorithm(policy, env, policy_kwargs=defaults | (policy_kwargs or {}), **kwargs)
+
+
+def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, Any]) -> VecHistory:
+    """Return environments wrapped in VecHistory."""
+    if isinstance(env, VecHistory):
+        if arguments:
+            given = ", ".join(sorted(arguments))
+            raise TypeError(f"The environments are wrapped in VecHistory already: give it {given}.")
+        return env
+    if isinstance(env, str):
+        env = make_vec_env(env)
+    elif not isinstance(env, VecEnv):
+        single = env
+        env = DummyVecEnv([lambda: Monitor(single)])
+    return VecHistory(env, **arguments)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from sb3_ncde.cde.arguments import EncoderArguments
-from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.cde.encoder import NeuralCDE, Prepared
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
@@ -74,11 +74,12 @@ class NCDEExtractor(BaseFeaturesExtractor):
         self.space = observation_space
         self.extractor = extractor
         self.encoder = encoder
+        self._recent = _Recent()
         self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> "NCDEExtractor":
         """Choose between learning and acting; SB3 begins a rollout by choosing to act."""
-        # Chosen at every call of predict(), it takes a third of its time to tell all modules, of which ours do not care.
+        # Chosen at every call of predict(), and it takes a third of its time to tell modules that do not care.
         if self.training != mode or self.extractor is not None:
             super().train(mode)
         if not mode:
@@ -92,30 +93,39 @@ class NCDEExtractor(BaseFeaturesExtractor):
         :return: features for the heads, (rows, features_dim)
         :raises ValueError: for rows that are no histories
         """
-        layout = self.space.layout
-        scale = self.encoder.increment_scale.scale
-        dtype, device = scale.dtype, scale.device
         packed: Array = observations.numpy(force=True)
-        if packed.dtype != np.float32 and dtype == th.float32:
-            packed = packed.astype(np.float32)
         _check_count(packed[:, 0])
-        acting = not (th.is_grad_enabled() or self.training)
-        if acting:
+        scale = self.encoder.increment_scale.scale
+        if not (th.is_grad_enabled() or self.training):
             self.encoder.learning.note_rollout()
-            if self.extractor is None and dtype == th.float32:
+            if self.extractor is None and packed.dtype == np.float32 and scale.dtype == th.float32:
                 seen = self.encoder.follow(packed)
                 if seen is not None:
                     return seen.to(observations.device)
-        seen_before = packed[:, :1].astype(np.int64)
-        points = layout.rule.points(seen_before)
+        of_data = self.extractor is None and self.encoder.control is None and not observations.requires_grad
+        if not of_data or observations.is_inference():
+            return self.encoder.encode(self.encoder.prepare(self._sequences(observations)))
+        prepared = self._recent.get(observations, scale)
+        if prepared is None:
+            prepared = self.encoder.prepare(self._sequences(observations))
+            self._recent.put(observations, scale, prepared)
+        return self.encoder.encode(prepared)
+
+    def _sequences(self, observations: th.Tensor) -> Sequences:
+        """Return histories, (rows, P), as sequences of one step each."""
+        layout, scale = self.space.layout, self.encoder.increment_scale.scale
+        rows = observations.to(scale.device, scale.dtype)
+        packed = rows.numpy(force=True)
+        seen = packed[:, :1].astype(np.int64)
+        points = layout.rule.points(seen)
         line = packed[:, 2:].reshape(len(packed), -1, layout.slot_size)
         learned = None
         if self.extractor is not None:
-            learned = self._extracted(observations.to(device, dtype), points)
+            learned = self._extracted(rows, points)
             line = learned.numpy(force=True)
         elif observations.requires_grad:
-            learned = observations.to(device, dtype)[:, 2:].reshape(len(line), -1, layout.slot_size)
-        return self.encoder.encode(Sequences(line, seen_before, points, learned, device))
+            learned = rows[:, 2:].reshape(len(rows), -1, layout.slot_size)
+        return Sequences(line, seen, points, learned, scale.device)
 
     def _extracted(self, observations: th.Tensor, points: Array) -> th.Tensor:
         """Return histories of extracted features and elapsed times, (rows, H, features + 1); 0 where there is none."""
@@ -127,6 +137,25 @@ class NCDEExtractor(BaseFeaturesExtractor):
         features = self.extractor(self.space.flattening.shown(slots[used][:, :-1]))
         whole = features.new_zeros(*used.shape, features.shape[1]).index_put((used,), features)
         return th.cat((whole, slots[..., -1:]), dim=-1)
+
+
+class _Recent:
+    """What was prepared of the newest minibatches: actor, critic and targets are given the same, in turn."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[th.Tensor, int, th.Tensor, int, Prepared]] = []
+
+    def get(self, observations: th.Tensor, scale: th.Tensor) -> Prepared | None:
+        """Return what was prepared of the same tensor, if neither it nor the scale has changed since."""
+        now = observations._version, scale._version
+        for rows, rows_version, used, used_version, prepared in self._kept:
+            if rows is observations and used is scale and (rows_version, used_version) == now:
+                return prepared
+        return None
+
+    def put(self, observations: th.Tensor, scale: th.Tensor, prepared: Prepared) -> None:
+        """Keep it beside the one before: of a transition there are two, the observation and the next."""
+        self._kept = [*self._kept[-1:], (observations, observations._version, scale, scale._version, prepared)]
 
 
 def _settle(extractor: NCDEExtractor, *_: Any) -> None:
@@ -171,6 +200,7 @@ def _share_scale(module: nn.Module, name: str, part: nn.Module | None) -> None:
     for extractor in new:
         if extractor.space == first.space and not extractor.encoder.increment_scale.count.any():
             extractor.encoder.share_scale(first.encoder)
+            extractor._recent = first._recent
 
 
 register_module_module_registration_hook(_share_scale)

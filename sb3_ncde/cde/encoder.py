@@ -4,7 +4,7 @@ z is solved for by :mod:`sb3_ncde.cde.fixed_solve` or :mod:`sb3_ncde.cde.solvers
 rollout by :mod:`sb3_ncde.acting.stepper`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
@@ -29,7 +29,20 @@ from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
 from sb3_ncde.history.window_rule import Array
-from sb3_ncde.history.windows import Sequences
+from sb3_ncde.history.windows import Sequences, Windows
+
+
+class Prepared(NamedTuple):
+    """What an encoder solves for.
+
+    :param newest: features and elapsed time of each step's newest observation, (N * T, D + 1)
+    :param windows: of the sequences
+    :param path: through the observations of the windows
+    """
+
+    newest: th.Tensor
+    windows: Windows
+    path: ControlPath
 
 
 class NeuralCDE(nn.Module):
@@ -162,7 +175,7 @@ class NeuralCDE(nn.Module):
     def unroll(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode N sequences of T steps as :meth:`forward` does, all their windows in one solve."""
         appended, after = self.append(observations, state, episode_starts)
-        return self.encode(appended), after
+        return self.encode(self.prepare(appended)), after
 
     def step(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
         """Encode one step of N environments as :meth:`unroll` does, without gradients.
@@ -210,13 +223,17 @@ class NeuralCDE(nn.Module):
         seen = self._stepper.follow(packed, *self._host_weights())
         return None if seen is None else th.from_numpy(seen)
 
-    def encode(self, appended: Sequences) -> th.Tensor:
-        """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
+    def prepare(self, appended: Sequences) -> Prepared:
+        """Return the windows of sequences, and the path through them: all that precedes the solve."""
         windows = appended.windows()
-        path = self.path(windows.features, windows.elapsed)
+        return Prepared(appended.newest(), windows, self.path(windows.features, windows.elapsed))
+
+    def encode(self, prepared: Prepared) -> th.Tensor:
+        """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
+        newest, windows, path = prepared
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
         z = self._solve(self.start(windows.features[0]), path, *step)
-        seen = self._read_out(appended.newest(), z, path.values[step])
+        seen = self._read_out(newest, z, path.values[step])
         self.learning.watch(seen, path, *self._held_and_counts(windows.features), *step)
         return seen
 
