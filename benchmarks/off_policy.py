@@ -139,7 +139,7 @@ RUNS = {
             "tau": 0.01,
             "learning_starts": 0,
             "use_sde": True,
-            "policy_kwargs": {"log_std_init": -3.67, "net_arch": [64, 64]},
+            "policy_kwargs": {"log_std_init": -3.67, "net_arch": [64, 64], "use_expln": True},
         },
         {"history_length": 4},
         _hidden("MountainCarContinuous"),

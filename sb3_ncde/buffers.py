@@ -59,8 +59,9 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         assert isinstance(observation_space, HistorySpace)
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
         self.layout = observation_space.layout
-        self.buffer_size = buffer_size // n_envs
-        if self.buffer_size <= self.layout.rule.history_length:
+        self.buffer_size = max(buffer_size // n_envs, 1)
+        # The RL Zoo's `enjoy` loads agents with a buffer of 1, from which nothing is sampled.
+        if buffer_size > 1 and self.buffer_size <= self.layout.rule.history_length:
             raise ValueError(
                 f"buffer_size={buffer_size} for {n_envs} environments is {self.buffer_size} steps of each, but a whole "
                 f"history and the observation after it take {self.layout.rule.history_length + 1}: take more."

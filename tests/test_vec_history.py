@@ -291,6 +291,13 @@ def test_arguments_that_are_refused_say_what_to_do() -> None:
         make(DummyVecEnv([Odd]))
 
 
+def test_a_policy_that_cannot_read_histories_is_refused() -> None:
+    """It would train on packed numbers, silently; so would a study of the stock RL Zoo, which drops policy_kwargs."""
+    for algorithm in (PPO, SAC):
+        with pytest.raises(TypeError, match=r"nothing that reads them: pass policy_kwargs.*VecFrameStack in place"):
+            algorithm("MlpPolicy", VecHistory(walk()), device="cpu")
+
+
 def test_the_space_says_what_it_is_of() -> None:
     space = VecHistory(walk(), history_length=3).observation_space
     assert "history_length=3" in repr(space)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
 
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.flattening import Flattening
@@ -41,3 +42,13 @@ class HistorySpace(spaces.Box):
     def __repr__(self) -> str:
         """Name what the histories are of."""
         return f"HistorySpace({self.observed}, {self.arguments})"
+
+
+@flatdim.register(HistorySpace)
+def _refuse_to_flatten(space: HistorySpace) -> int:
+    """Raise TypeError where SB3 sizes its FlattenExtractor: a network would train on counts and times as they are."""
+    raise TypeError(
+        "A policy was given packed histories, but nothing that reads them: pass policy_kwargs=dict("
+        "features_extractor_class=sb3_ncde.NCDEExtractor), or use sb3_ncde.with_memory. For the same observations "
+        "without the equation, use SB3's VecFrameStack in place of VecHistory."
+    )
