@@ -1,0 +1,156 @@
+"""Traces: summaries of the whole episode, beside sums and integrals in float64 that are written out."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from sb3_ncde.history.traces import Traces
+
+CONSTANTS = (1.5, 20.0)
+
+
+def episode(seed: int, steps: int, missing: float = 0.0) -> tuple[Any, Any, Any]:
+    """Return values (T, D), what is observed of them, and elapsed times (T,)."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(steps, 2)).cumsum(axis=0)
+    observed = generator.random((steps, 2)) >= missing
+    elapsed = generator.exponential(size=steps) * (generator.random(steps) > 0.1)
+    return values, observed, elapsed
+
+
+def summarize(values: Any, elapsed: Any, observed: Any = None, starts: Any = None, before: Any = None) -> Any:
+    """Return the summaries of one sequence, (T, values), by Traces, in the types of its arguments."""
+    traces = Traces(CONSTANTS, values.shape[1], observed is not None)
+    starts = np.arange(len(values)) == 0 if starts is None else starts
+    began = np.maximum.accumulate(np.where(starts, np.arange(len(values)), 0))
+    line = np.zeros((1, 1 + len(values), values.shape[1]), values.dtype)
+    counts = (np.arange(len(values)) - began + 1)[:, None].astype(values.dtype)
+    line[0, 1:] = values
+    if observed is not None:
+        counts = np.zeros_like(values)
+        for step in range(len(values)):
+            fresh = starts[step]
+            held = 0.0 if fresh else line[0, step]
+            line[0, step + 1] = np.where(observed[step], values[step], held)
+            counts[step] = observed[step] + (0 if fresh else counts[step - 1])
+    before = np.zeros((1, traces.size), values.dtype) if before is None else before
+    columns = traces.unroll(
+        before,
+        line,
+        counts[None],
+        None if observed is None else observed[None],
+        elapsed[None, :, None],
+        starts[None, :, None],
+    )
+    return traces.values(columns[0], None if observed is None else counts)
+
+
+def by_integral(values: Any, elapsed: Any, constant: float) -> Any:
+    """Return the filter of a linear path at its end, by numerical integration of its solution's formula."""
+    time = np.concatenate(([0.0], np.cumsum(elapsed[1:])))
+
+    def share(at: float) -> float:
+        return float(np.exp(-(time[-1] - at) / constant) * np.interp(at, time, values) / constant)
+
+    begun = np.exp(-time[-1] / constant) * values[0]
+    return begun + sum(quad(share, *ends, epsabs=1e-11)[0] for ends in pairwise(time))
+
+
+@given(seed=st.integers(0, 2**16), steps=st.integers(1, 12))
+def test_filters_solve_their_equation(seed: int, steps: int) -> None:
+    values, _, elapsed = episode(seed, steps)
+    elapsed = elapsed + 0.01
+    found = summarize(values, elapsed)[-1]
+    np.testing.assert_allclose(found[:2], values[0], atol=1e-12)
+    np.testing.assert_allclose(found[2:4], values.mean(axis=0), atol=1e-10)
+    for number, constant in enumerate(CONSTANTS):
+        for feature in range(2):
+            expected = by_integral(values[:, feature], elapsed, constant)
+            np.testing.assert_allclose(found[4 + 2 * number + feature], expected, atol=1e-8)
+    assert found[-1] == pytest.approx(np.log(steps))
+
+
+@given(seed=st.integers(0, 2**16), steps=st.integers(2, 20), share=st.floats(0.05, 0.95), place=st.integers(1, 19))
+def test_splitting_an_interval_changes_no_filter(seed: int, steps: int, share: float, place: int) -> None:
+    """At a point of the linear path; mean and count are of observations, and so do change."""
+    values, _, elapsed = episode(seed, steps)
+    place = min(place, steps - 1)
+    between = values[place - 1] + share * (values[place] - values[place - 1])
+    more = np.insert(values, place, between, axis=0)
+    times = np.insert(elapsed, place, share * elapsed[place])
+    times[place + 1] = (1 - share) * elapsed[place]
+    np.testing.assert_allclose(summarize(more, times)[-1, 4:-1], summarize(values, elapsed)[-1, 4:-1], atol=1e-9)
+
+
+@given(seed=st.integers(0, 2**16), steps=st.integers(1, 40), missing=st.sampled_from([0.0, 0.5]))
+def test_a_sequence_in_two_parts_is_the_whole(seed: int, steps: int, missing: float) -> None:
+    """Steps one after the other, whatever episodes begin within, are what the scan returns."""
+    values, observed, elapsed = episode(seed, steps, missing)
+    generator = np.random.default_rng(seed)
+    starts = generator.random(steps) < 0.15
+    starts[0] = True
+    traces = Traces(CONSTANTS, 2, missing > 0)
+    whole = summarize(values, elapsed, observed if missing else None, starts)
+    carried: Any = np.zeros((1, traces.size))
+    held, counts = np.zeros(2), np.zeros(2 if missing else 1)
+    for step in range(steps):
+        if starts[step]:
+            held, counts = held * 0, counts * 0
+        seen = observed[step] if missing else np.ones(2, bool)
+        new = np.where(seen, values[step], held)
+        counts = counts + (seen if missing else 1)
+        line = np.stack((held, new))[None]
+        flags = seen[None, None] if missing else None
+        carried = traces.unroll(
+            carried, line, counts[None, None], flags, elapsed[step].reshape(1, 1, 1), starts[step].reshape(1, 1, 1)
+        )[:, 0]
+        found = traces.values(carried, counts[None] if missing else None)[0]
+        np.testing.assert_allclose(found, whole[step], atol=1e-9)
+        held = new
+
+
+def test_a_feature_that_is_missing_does_not_count() -> None:
+    """Its filter is that of the intervals at whose ends it was observed; nothing before its first value."""
+    values = np.array([[1.0, 5.0], [2.0, 7.0], [4.0, 9.0], [8.0, 11.0]])
+    observed = np.array([[True, False], [False, False], [True, True], [False, True]])
+    elapsed = np.ones(4)
+    found = summarize(values, elapsed, observed)
+    np.testing.assert_allclose(found[:, 0], 1.0)
+    np.testing.assert_allclose(found[:, 1], [0, 0, 9, 9])
+    np.testing.assert_allclose(found[:, 2], [1, 1, 2.5, 2.5])
+    np.testing.assert_allclose(found[:, 3], [0, 0, 9, 10])
+    np.testing.assert_allclose(found[:, 5], [0, 0, 9, found[3, 5]])
+    assert 9 < found[3, 5] < 11
+    np.testing.assert_allclose(found[:, -1], np.log([1, 1, 1, 2]))
+    everything = summarize(values, elapsed, np.ones_like(observed))
+    plain = summarize(values, elapsed)
+    np.testing.assert_allclose(everything[:, :8], plain[:, :8], atol=1e-12)
+
+
+def test_a_hundred_thousand_steps_lose_no_accuracy() -> None:
+    """Kept in float32 after every fifth, beside float64."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(100_000, 2)) + 0.3
+    elapsed = generator.exponential(size=100_000)
+    traces = Traces(CONSTANTS, 2, False)
+    carried: Any = np.zeros((1, traces.size), np.float32)
+    last = np.zeros(2, np.float32)
+    for begin in range(0, 100_000, 5):
+        part = values[begin : begin + 5].astype(np.float32)
+        line = np.concatenate((last[None], part))[None]
+        counts = np.arange(begin + 1, begin + 6, dtype=np.float32)[None, :, None]
+        starts = counts == 1
+        carried = traces.unroll(
+            carried, line, counts, None, elapsed[begin : begin + 5].astype(np.float32)[None, :, None], starts
+        )[:, -1]
+        last = part[-1]
+    found = traces.values(carried, None)[0]
+    np.testing.assert_allclose(found[:2], values[0], rtol=1e-6)
+    np.testing.assert_allclose(found[2:4], values.mean(axis=0), atol=1e-5)
+    expected = summarize(values[-2000:], elapsed[-2000:])[-1, 4:-1]  # what is older has decayed
+    np.testing.assert_allclose(found[4:-1], expected, atol=1e-5)
