@@ -234,10 +234,7 @@ class _Records:
         self.width = layout.slot_size + int(layout.timestamps)
         self._columns = [part.columns for part in space.flattening.parts]
         types = [part.dtype for part in space.flattening.parts]
-        if layout.missing_values:
-            self._columns.append(slice(layout.features_dim, 2 * layout.features_dim))
-            types.append(np.float32)
-        self._columns.append(slice(layout.slot_size - 1, self.width))
+        self._columns.append(slice(layout.features_dim, self.width))  # counts, summary, elapsed time, timestamp
         types.append(np.float32)
         widths = [columns.stop - columns.start for columns in self._columns]
         self._arrays = [np.zeros((*shape, width), dtype) for width, dtype in zip(widths, types, strict=True)]

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import SB3_ARGUMENTS, NCDEArguments, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.history.arguments import check_traces
 from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch, MemoryWatch, RangeWatch, recommend_cpu
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
@@ -155,6 +156,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         if "history_length" not in self._given:  # an agent of a version with a longer default may be loaded into it
             longest = replace(arguments, history_length=max(arguments.history_length, LONGEST_DEFAULT_HISTORY))
         least_size = max(*(longest.make_history(dim).size for dim in (pi_dim, vf_dim)), self._least_size)
+        extractors = (self.pi_features_extractor, self.vf_features_extractor)
+        check_traces(arguments.time_constants, any(True for part in extractors for _ in part.parameters()))
         actor, critic = self._make_encoder(pi_dim, least_size), None
         if not self._share_encoder and arguments.critic_encoder:
             critic = self._make_encoder(vf_dim, least_size)

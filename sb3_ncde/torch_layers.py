@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE, Prepared
-from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.arguments import HistoryArguments, check_traces
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences
@@ -68,6 +68,7 @@ class NCDEExtractor(BaseFeaturesExtractor):
                 f"missing_values=True with {type(extractor).__name__}: what is learned of an observation that is not "
                 "whole is no observation. Leave out features_extractor_class."
             )
+        check_traces(remembered.time_constants, learned=extractor is not None)
         time_scale = remembered.dt if remembered.time_key is None else 1.0
         encoder = NeuralCDE(remembered.make_history(dim), arguments, time_scale)
         super().__init__(observation_space, encoder.output_size)

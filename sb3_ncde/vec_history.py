@@ -43,7 +43,7 @@ class VecHistory(VecEnvWrapper):
     :param venv: environments with Box, Discrete, MultiDiscrete, MultiBinary or Dict observations. Images whose channels
         come last are transposed
     :param arguments: of :class:`sb3_ncde.history.arguments.HistoryArguments`: history_length, hop_length, dt, time_key,
-        time_kind, missing_values
+        time_kind, missing_values, traces
     :raises TypeError: for an unknown argument, or a value of another type
     :raises ValueError: for a value out of range, a time that is not observed, or another VecHistory inside
     """
@@ -281,32 +281,48 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         if not self.norm_obs or (self._names is not None and not self._names):
             same: Array = packed.copy()
             return same
-        layout, flattening = self._layout, self.observation_space.flattening
+        layout = self._layout
         converted = packed.reshape(-1, layout.packed_size).astype(np.float32)  # a copy
         length, size = layout.rule.history_length, layout.features_dim
         slots = converted[:, 2:].reshape(len(converted), length, layout.slot_size)  # a view
-        features = slots[..., :size].reshape(-1, size)
-        values = convert(flattening.join(features, self._names))
-        if self._names is None:
-            new = flattening.flatten(values)[0]
-        else:
-            new = features.copy()
-            for part in flattening.parts:
-                if part.key in self._names:
-                    new[:, part.columns] = values[part.key].reshape(len(new), -1)
         points = layout.rule.points(converted[:, 0].astype(np.int64))
         counted = (np.arange(length) >= length - points[:, None])[..., None]
         if layout.missing_values:
-            counted = counted & (slots[..., size:-1] > 0)
-        slots[..., :size] = np.where(counted, new.reshape(slots[..., :size].shape), 0.0)
+            counted = counted & (slots[..., size : 2 * size] > 0)
+        starts = [0]
+        if layout.traces is not None:  # whose first values, means and filters are means of observations
+            starts += range(layout.observed_size, layout.slot_size - 1 - layout.traces.n_extra, size)
+        for start in starts:
+            values = slots[..., start : start + size]  # a view
+            filtered = start >= layout.observed_size + 2 * size
+            shares: Any = 1.0
+            if layout.traces is not None and layout.missing_values and filtered:
+                place = start + len(layout.traces.time_constants) * size
+                shares = slots[..., place : place + size]
+            means = values / np.where(shares > 0, shares, 1.0)
+            new = self._converted_features(means.reshape(-1, size), convert).reshape(values.shape)
+            values[...] = np.where(counted, new * shares, 0.0)
         result: Array = converted.reshape(packed.shape)
         return result
+
+    def _converted_features(self, features: Array, convert: Any) -> Array:
+        """Return features, (rows, D), normalised, or as they were before."""
+        flattening = self.observation_space.flattening
+        values = convert(flattening.join(features, self._names))
+        if self._names is None:
+            flat: Array = flattening.flatten(values)[0]
+            return flat
+        new: Array = features.copy()
+        for part in flattening.parts:
+            if part.key in self._names:
+                new[:, part.columns] = values[part.key].reshape(len(new), -1)
+        return new
 
 
 def _between(venv: VecEnv, normalize: VecNormalize) -> list[VecTransposeImage]:
     """Return the transpositions above a VecNormalize, the innermost first.
 
-    :raises ValueError: if another wrapper above it changes observations, or it normalises images that are transposed
+    :raises ValueError: if another wrapper above it changes observations
     """
     found: list[VecTransposeImage] = []
     while venv is not normalize:

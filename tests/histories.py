@@ -34,6 +34,38 @@ class Chance(RandomWalk):
         return observation
 
 
+class Summary:
+    """The summary of an episode in float64, feature by feature as the equations have it."""
+
+    def __init__(self, constants: Any, missing_values: bool) -> None:
+        self.constants, self.missing_values = constants or (), missing_values
+        self.seen: list[Any] = []
+        self.filters: Any = [0.0] * len(self.constants)
+        self.shares: Any = [0.0] * len(self.constants)
+
+    def after(self, old: Array, new: Array, seen: Array, count: Array, elapsed: float) -> Array:
+        """Return the summary's columns after one more observation."""
+        self.seen.append(np.where(seen, new, np.nan).astype(np.float64))
+        known = count > seen
+        before = np.where(known, old, new).astype(np.float64)
+        for number, constant in enumerate(self.constants):
+            ratio = elapsed / constant
+            decay = np.exp(-ratio)
+            gain = (1 - decay) / ratio if ratio > 1e-6 else 1.0
+            if len(self.seen) == 1:
+                self.filters[number], self.shares[number] = np.where(seen, new, 0.0), np.where(seen, 1.0, 0.0)
+                continue
+            added = new - decay * before - (new - before) * gain
+            self.filters[number] = decay * self.filters[number] + np.where(seen, added, 0.0)
+            self.shares[number] = decay * self.shares[number] + np.where(seen, 1 - decay, 0.0)
+        values = np.array(self.seen)
+        observed = [column[~np.isnan(column)] for column in values.T]
+        first = [column[0] if len(column) else 0.0 for column in observed]
+        mean = [column.mean() if len(column) else 0.0 for column in observed]
+        last = self.shares if self.missing_values else [np.array([float(len(self.seen))])]
+        return np.concatenate([first, mean, *self.filters, *last])
+
+
 def by_hand(episode: list[Any], space: Any) -> Array:
     """Return the history of an episode's observations, (P,), from lists alone: (features, time) each."""
     arguments, layout = space.arguments, space.layout
@@ -43,6 +75,7 @@ def by_hand(episode: list[Any], space: Any) -> Array:
     held = np.zeros(layout.features_dim, np.float32)
     count = np.zeros(layout.features_dim, np.float32)
     last = None
+    traces = Summary(arguments.time_constants, arguments.missing_values)
     for number, (features, time) in enumerate(episode):
         if len(window) == length:
             window = window[hop:]
@@ -51,12 +84,13 @@ def by_hand(episode: list[Any], space: Any) -> Array:
             passed = np.float32(time) - np.float32(0.0 if last is None else last)
         elapsed = np.float32(0.0) if number == 0 else passed / np.float32(arguments.dt if time is not None else 1.0)
         last = time
-        if arguments.missing_values:
-            seen = ~np.isnan(features)
-            held, count = np.where(seen, features, held), count + seen
-            window.append(np.concatenate((held, count, [elapsed])))
-        else:
-            window.append(np.concatenate((features, [elapsed])))
+        seen = ~np.isnan(features)
+        old, held = held, np.where(seen, features, held)
+        count = count + seen
+        slot = [held, count] if arguments.missing_values else [held]
+        if arguments.time_constants is not None:
+            slot.append(traces.after(old, held, seen, count, float(elapsed)))
+        window.append(np.concatenate((*slot, [elapsed])))
     packed = np.zeros(layout.packed_size, np.float32)
     packed[0] = len(episode)
     packed[1] = last if timestamps else 0.0
@@ -134,6 +168,13 @@ class Run:
         """Return the present histories of all environments by hand."""
         space = self.env.observation_space
         return [by_hand([split(obs, self.kind) for obs in env.episodes[-1]], space) for env in self.recorders]
+
+    def check(self) -> None:
+        """Compare with the histories by hand; filters are rounded, all else is the same."""
+        if self.env.observation_space.layout.traces is None:
+            np.testing.assert_array_equal(self.last, self.histories())
+        else:
+            np.testing.assert_allclose(self.last, self.histories(), rtol=1e-5, atol=1e-5)
 
 
 KINDS: dict[str, dict[str, Any]] = {

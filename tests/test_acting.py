@@ -60,9 +60,12 @@ def encoders(draw: Any, dtype: th.dtype) -> NeuralCDE:
         unit=draw(st.sampled_from([1.0, 0.3])),
         timestamps=draw(st.booleans()),
         missing_values=draw(st.booleans()),
+        time_constants=draw(st.sampled_from([None, (), (2.0, 16.0)])),
     )
     encoder = NeuralCDE(history, arguments, draw(st.sampled_from([1.0, 0.05]))).to(dtype)
     encoder.increment_scale.scale.uniform_(0.5, 2.0)
+    if encoder.summary_scale is not None:
+        encoder.summary_scale.scale.uniform_(0.5, 2.0)
     return encoder
 
 
@@ -98,7 +101,11 @@ def test_a_step_is_that_of_pytorch(encoder: NeuralCDE, n_seq: int, n_steps: int,
     assert step.dtype == th.float32
     rounding = (unrolled - exact).abs().max()
     assert (step - exact).abs().max() <= 1e-5 * exact.abs().max().clamp(min=1.0) + 50 * rounding
-    assert all(map(th.equal, state, after))
+    if encoder.history.layout.traces is None:
+        assert all(map(th.equal, state, after))
+    else:  # whose filters are rounded to float32 at each step, and once in a sequence
+        for stepped, at_once in zip(state, after, strict=True):
+            th.testing.assert_close(stepped, at_once, rtol=1e-5, atol=1e-5)
 
 
 @given(encoders(th.float64), st.integers(1, 3), st.integers(1, 12), st.floats(0, 1), st.booleans())
@@ -129,6 +136,7 @@ def test_an_update_is_that_of_pytorch(
 def test_gradients_of_learned_features_are_those_of_finite_differences(
     encoder: NeuralCDE, n_steps: int, missing: float
 ) -> None:
+    assume(encoder.history.layout.traces is None)  # through which no gradient goes
     assume(encoder.arguments.feature_norm != "layer_norm")  # of windows of one point it is too steep
     sequences, state, starts = observed(encoder, 2, n_steps, missing)
     values, time = sequences[..., :-1].flatten(0, 1), sequences[..., -1:].flatten(0, 1)

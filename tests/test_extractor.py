@@ -64,17 +64,19 @@ def wake(model: Any) -> None:
             weight.copy_(0.3 * th.randn(weight.shape, generator=generator))
 
 
+@pytest.mark.parametrize("traces", [None, [2.0, 30.0]])
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("solver", ["euler", "rk4"])
-def test_features_are_those_of_the_encoder(kind: str, missing: float, solver: str) -> None:
+def test_features_are_those_of_the_encoder(kind: str, missing: float, solver: str, traces: Any) -> None:
     """In a minibatch, one by one, and step by step with the solutions carried along: all the same."""
     if kind == "image" or (missing and kind not in ("box", "column")):
         missing = 0.0
     history = {"history_length": 4, "hop_length": 2, **KINDS[kind]} | ({"missing_values": True} if missing else {})
-    run = Run(kind, 3, 40, 7, 0, missing, **history)
     if kind == "image":
         return
+    history["traces"] = traces
+    run = Run(kind, 3, 40, 7, 0, missing, **history)
     extractor = NCDEExtractor(run.env.observation_space, solver=solver)
     extractor.encoder.increment_scale.scale = th.rand(extractor.encoder.increment_scale.scale.shape) + 0.5
     seen, stepped = [], []
@@ -96,8 +98,9 @@ def test_features_are_those_of_the_encoder(kind: str, missing: float, solver: st
     state: Any = tuple(th.zeros(1, 3, encoder.hidden_size) for _ in range(2))
     layout = run.env.observation_space.layout
     if not missing and not layout.timestamps:
+        size = layout.features_dim
         for rows, expected in zip(seen, stepped, strict=True):
-            newest = rows[:, layout.newest].copy()
+            newest = np.delete(rows[:, layout.newest], np.s_[size:-1], axis=1)
             newest[:, -1] *= layout.unit
             starts = th.from_numpy((rows[:, 0] == 1).astype(np.float32))
             features, state = encoder.unroll(th.from_numpy(newest), state, starts)

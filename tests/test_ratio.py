@@ -130,6 +130,7 @@ def test_ratio_is_one_with_time_in_a_dict(shared: bool, time_kind: str, solver: 
         {"history_length": 12, "hop_length": 1},
         {"optimizer_kwargs": {"fused": True}},
         {"share_features_extractor": False},
+        {"traces": True},
     ],
     ids=str,
 )

@@ -153,15 +153,23 @@ def test_what_was_observed_before_normalisation() -> None:
             assert env.normalize_obs(one).shape == one.shape
 
 
-def test_missing_values_stay_missing_when_normalised() -> None:
-    """A value that was never observed is 0 before and after normalisation."""
-    normalize = VecNormalizeObserved(make_vec_env(lambda: Chance(missing=0.6, longest=8), 2, seed=0))
-    env: Any = VecHistory(normalize, history_length=3, missing_values=True)
-    obs = env.reset()
-    normalize.training = False
-    for _ in range(20):
-        obs, *_ = env.step(np.zeros(2, np.int64))
-        np.testing.assert_array_equal(env.normalize_obs(env.get_original_obs()), obs)
+@pytest.mark.parametrize("traces", [None, [2.0, 9.0]])
+def test_missing_values_and_traces_of_normalised_observations(traces: Any) -> None:
+    """What was never observed is 0 before and after; summaries are means of observations, and so are theirs."""
+    for missing in (0.0, 0.6):
+        normalize = VecNormalizeObserved(make_vec_env(lambda: Chance(missing=missing, longest=8), 2, seed=0))  # noqa: B023
+        env: Any = VecHistory(normalize, history_length=3, missing_values=missing > 0, traces=traces)
+        obs = env.reset()
+        for _ in range(20):
+            env.step(np.zeros(2, np.int64))
+        normalize.training = False
+        obs = env.reset()
+        for _ in range(20):
+            if traces is None:
+                np.testing.assert_array_equal(env.normalize_obs(env.get_original_obs()), obs)
+            np.testing.assert_allclose(env.normalize_obs(env.get_original_obs()), obs, atol=1e-4)
+            np.testing.assert_allclose(env.unnormalize_obs(obs), env.get_original_obs(), atol=1e-4)
+            obs, *_ = env.step(np.zeros(2, np.int64))
 
 
 def test_a_wrapper_between_that_changes_observations_is_refused() -> None:

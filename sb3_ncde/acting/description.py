@@ -62,6 +62,8 @@ class Weights(NamedTuple):
     :param drive: from the path's values to the first layer of the field, or None: the field sees z alone
     :param read_out: from z to the features for the heads, or None: z itself
     :param scale: of the changes and rates of the controls, (V,)
+    :param summary: the projection of the summary, or None
+    :param summary_scale: of the summary's numbers, or None where there are no traces
     """
 
     control: Layer | None
@@ -70,3 +72,5 @@ class Weights(NamedTuple):
     drive: Layer | None
     read_out: Layer | None
     scale: Array
+    summary: Layer | None
+    summary_scale: Array | None

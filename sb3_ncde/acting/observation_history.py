@@ -69,19 +69,33 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, la
         np.divide(time, layout.unit, out=elapsed)
     np.maximum(elapsed, 0.0, out=elapsed)
     packed[:, 2 : used - slot] = before[:, 2 + slot : used]
+    observed = None
     if layout.missing_values:
-        held, counts = newest[:, :size], newest[:, size:-1]
+        held, counts = newest[:, :size], newest[:, size : 2 * size]
         observed = features == features
         held[:] = np.where(observed, features, before[:, used - slot : used - slot + size])
-        np.add(before[:, used - slot + size : used - 1], observed, out=counts)
+        np.add(before[:, used - slot + size : used - slot + 2 * size], observed, out=counts)
     else:
-        newest[:, :-1] = features
+        newest[:, :size] = features
     if first:  # the first observation of an episode has none before it
         begins = phase == 1
         elapsed[begins] = 0.0
-        if layout.missing_values:
+        if observed is not None:
             held[begins[:, None] & ~observed] = 0.0
             counts[begins] = observed[begins]
+    if layout.traces is not None:
+        summary = newest[:, layout.observed_size : -1]
+        past = before[:, used - slot : used]
+        if observed is None:
+            counts = np.where(phase == 1, 1.0, past[:, -2] + 1.0)[:, None]
+        summary[:] = layout.traces.unroll(
+            past[:, layout.observed_size : -1],
+            np.stack((past[:, :size], newest[:, :size]), axis=1),
+            counts[:, None],
+            None if observed is None else observed[:, None],
+            newest[:, None, -1:],
+            (phase == 1)[:, None, None],
+        )[:, 0]
     slots = packed[:, 2:used].reshape(len(packed), -1, slot)  # a view
     np.copyto(slots, 0.0, where=phases.unused[phase])
     return Histories(packed, phase, False, most)

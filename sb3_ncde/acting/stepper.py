@@ -12,6 +12,7 @@ from sb3_ncde.acting.observation_history import Histories, append, unpack
 from sb3_ncde.acting.path import Knots, advance
 from sb3_ncde.acting.solver import integrate
 from sb3_ncde.history.layout import Layout
+from sb3_ncde.history.traces import CLIP
 from sb3_ncde.history.window_rule import Array, Integers
 
 
@@ -135,7 +136,7 @@ class Stepper:
         slots = packed[:, 2 : layout.packed_size].reshape(n_envs, length, slot)
         points = np.where(starts, 0, rule.phases.points[histories.phase])
         rows, dtype = n_envs * rule.n_open, packed.dtype
-        first = np.zeros((n_envs, slot - 1), dtype)
+        first = np.zeros((n_envs, layout.observed_size), dtype)
         controls = np.zeros((n_envs, description.control_dim), dtype)
         values = np.zeros((n_envs, rule.n_open, description.values_dim), dtype)
         drive = None if weights.drive is None else np.zeros((rows, weights.drive.weight.shape[1]), dtype)
@@ -157,7 +158,7 @@ class Stepper:
         """
         description, layout = self.description, self.description.layout
         phases = layout.rule.phases
-        observed, elapsed = newest[:, :-1], newest[:, -1:]
+        observed, elapsed = newest[:, : layout.observed_size], newest[:, -1:]
         knots, increments = advance(solutions.knots, observed, elapsed, description, weights)
         z, drive = solutions.z, None
         values = knots.values.reshape(len(z), -1)  # (R, V), a view
@@ -175,6 +176,8 @@ class Stepper:
             if layout.missing_values:  # a value that is held and 0 is not one that has never been observed
                 counts = observed[envs, layout.features_dim :]
                 start = np.concatenate((start, np.minimum(counts, 1.0)), axis=1)
+            if layout.traces is not None:
+                start = np.concatenate((start, self._summary(newest[envs], weights)), axis=1)
             z[begun] = relu_mlp(start, weights.initial)
             if bend is not None:
                 bend.taken[begun] = 0.0
@@ -192,7 +195,19 @@ class Stepper:
             return z
         values = solutions.knots.values.reshape(len(solutions.z), -1).take(serving, axis=0)
         held, elapsed = newest[:, : layout.features_dim], newest[:, -1:] * description.time_scale
-        return np.concatenate((z, held, elapsed, values[:, description.control_dim :]), axis=1)
+        seen = (z, held, elapsed, values[:, description.control_dim :])
+        if layout.traces is None:
+            return np.concatenate(seen, axis=1)
+        return np.concatenate((*seen, self._summary(newest, weights)), axis=1)
+
+    def _summary(self, newest: Array, weights: Weights) -> Array:
+        """Return what networks are given of the episode up to observations, (rows, numbers), from their slots."""
+        layout = self.description.layout
+        assert layout.traces is not None
+        counts = newest[:, layout.features_dim : layout.observed_size] if layout.missing_values else None
+        values = layout.traces.values(newest[:, layout.observed_size : -1], counts) * weights.summary_scale
+        values = np.clip(values, -CLIP, CLIP)
+        return values if weights.summary is None else linear(values, weights.summary)
 
 
 def _goes_on(before: Histories, after: Histories, layout: Layout) -> bool:

@@ -19,7 +19,7 @@ from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.fixed_solve import solve, suits
 from sb3_ncde.cde.host_weights import HostWeights, on_host
-from sb3_ncde.cde.increment_scale import IncrementScale
+from sb3_ncde.cde.increment_scale import AT_REST_IN_SUMMARIES, IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
 from sb3_ncde.cde.path import ControlPath, control_path
@@ -28,6 +28,7 @@ from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
+from sb3_ncde.history.traces import CLIP
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences, Windows
 
@@ -89,8 +90,16 @@ class NeuralCDE(nn.Module):
         self.increment_scale = IncrementScale(scaled_dim)
         counts_dim = features_dim if history.missing_values else 0
         values_dim = scaled_dim + counts_dim
+        traces = history.layout.traces
+        self.summary_scale = None if traces is None else IncrementScale(traces.values_size, AT_REST_IN_SUMMARIES)
+        summary_dim = 0 if traces is None else traces.values_size
+        # Of observations that are too wide for the path, the summary is wider still.
+        self.summary = nn.Linear(summary_dim, self.control_dim) if summary_dim and self.control is not None else None
+        summary_dim = summary_dim if self.summary is None else self.control_dim
         initial_layers = [arguments.initial_width] * arguments.initial_depth
-        self.initial = nn.Sequential(*create_mlp(self.control_dim + counts_dim, latent_size, initial_layers))
+        self.initial = nn.Sequential(
+            *create_mlp(self.control_dim + counts_dim + summary_dim, latent_size, initial_layers)
+        )
         self.field = VectorField(
             latent_size,
             int(arguments.time_channel) + values_dim,
@@ -102,7 +111,7 @@ class NeuralCDE(nn.Module):
         self.read_out = None if feature_size == latent_size else nn.Linear(latent_size, feature_size)
         self.output_size = feature_size
         if arguments.skip:
-            self.output_size += features_dim + values_dim - self.control_dim + 1
+            self.output_size += features_dim + values_dim - self.control_dim + 1 + summary_dim
         self.learned_range = LearnedRange(features_dim)
         scale = self.increment_scale if arguments.scale_increments else None
         self._host = HostWeights(
@@ -112,11 +121,20 @@ class NeuralCDE(nn.Module):
                 list(self.field.layers),
                 () if self.field.drive_layer is None else (self.field.drive_layer,),
                 () if self.read_out is None else (self.read_out,),
+                () if self.summary is None else (self.summary,),
             )
         )
         self._weights: Weights | None = None
         self._stepper = self._make_stepper()
-        self.learning = Learning(self.parameters, scale, self.learned_range, self.control_dim, arguments.rates)
+        self.learning = Learning(
+            self.parameters,
+            scale,
+            self.summary_scale,
+            self.learned_range,
+            history.layout,
+            self.control_dim,
+            arguments.rates,
+        )
 
     def _make_stepper(self) -> Stepper | None:
         """Return what steps in NumPy, where all that the arguments choose is there."""
@@ -145,7 +163,7 @@ class NeuralCDE(nn.Module):
 
     def share_scale(self, other: "NeuralCDE") -> None:
         """Have one scale of increments with another encoder of the same features, whatever either learns from."""
-        self.increment_scale = other.increment_scale
+        self.increment_scale, self.summary_scale = other.increment_scale, other.summary_scale
         self.learning.share(other.learning)
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -204,12 +222,15 @@ class NeuralCDE(nn.Module):
 
     def _host_weights(self) -> tuple[Weights, bytes]:
         """Return the weights as arrays, and their numbers."""
-        if self._host.renewed(self.increment_scale.scale) or self._weights is None:
-            control, initial, field, drive, read_out, scale = self._host.arrays()
+        scales = [part.scale for part in (self.increment_scale, self.summary_scale) if part is not None]
+        if self._host.renewed(*scales) or self._weights is None:
+            control, initial, field, drive, read_out, summary, *arrays = self._host.arrays()
             # What the drive adds to the first layer of the field has that layer's bias in it.
             drive = tuple(Layer(layer.weight, field[0].bias) for layer in drive)
-            one = [group[0] if group else None for group in (control, drive, read_out)]
-            self._weights = Weights(one[0], initial, field, one[1], one[2], scale)
+            one = [group[0] if group else None for group in (control, drive, read_out, summary)]
+            self._weights = Weights(
+                one[0], initial, field, one[1], one[2], arrays[0], one[3], arrays[1] if len(arrays) > 1 else None
+            )
         return self._weights, self._host.numbers()
 
     def follow(self, packed: Array) -> th.Tensor | None:
@@ -234,7 +255,7 @@ class NeuralCDE(nn.Module):
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
         z = self._solve(self.start(windows.features[0]), path, *step)
         seen = self._read_out(newest, z, path.values[step])
-        self.learning.watch(seen, path, *self._held_and_counts(windows.features), *step)
+        self.learning.watch(seen, path, windows.features, *step)
         return seen
 
     def append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
@@ -245,23 +266,39 @@ class NeuralCDE(nn.Module):
         return self.history.append(sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1))
 
     def start(self, features: th.Tensor) -> th.Tensor:
-        """Return what z is made of at the first observation of a window, (B, D) -> (B, inputs)."""
+        """Return what z is made of at the first observation of a window, (B, slot_size - 1) -> (B, inputs)."""
         held, counts = self._held_and_counts(features)
         start = self._control(held)
         # A value that is held and 0 is not one that has never been observed.
-        return start if counts is None else th.cat((start, counts.clamp(max=1.0)), dim=-1)
+        parts = [start] if counts is None else [start, counts.clamp(max=1.0)]
+        if self.summary_scale is not None:
+            parts.append(self._summary(features))
+        return th.cat(parts, dim=-1) if len(parts) > 1 else start
 
     def _held_and_counts(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
-        """Return the features, (..., D), and where values may be missing the counts of their observations."""
-        if not self.history.missing_values:
-            return features, None
-        held, counts = features.chunk(2, dim=-1)
-        return held, counts
+        """Return the features, (..., D), and where values may be missing the counts of their observations.
+
+        :param features: of slots, all but the elapsed time, (..., slot_size - 1)
+        """
+        size = self.history.features_dim
+        held = features[..., :size] if features.shape[-1] > size else features
+        return held, features[..., size : 2 * size] if self.history.missing_values else None
+
+    def _summary(self, features: th.Tensor) -> th.Tensor:
+        """Return what networks are given of the episode up to observations, (rows, numbers)."""
+        layout = self.history.layout
+        assert layout.traces is not None
+        assert self.summary_scale is not None
+        rows = features.numpy(force=True)
+        counts = rows[:, layout.features_dim : layout.observed_size] if layout.missing_values else None
+        values = th.from_numpy(layout.traces.values(rows[:, layout.observed_size :], counts)).to(features.device)
+        values = (values * self.summary_scale.scale).clamp(-CLIP, CLIP)
+        return values if self.summary is None else self.summary(values)
 
     def path(self, features: th.Tensor, elapsed: th.Tensor) -> ControlPath:
         """Return the path through the observations of windows.
 
-        :param features: of the observations, (H, B, D)
+        :param features: of the observations, all of their slots but the elapsed time, (H, B, slot_size - 1)
         :param elapsed: nominal steps since the observation before, (H, B)
         """
         scale = self.increment_scale.scale
@@ -309,4 +346,7 @@ class NeuralCDE(nn.Module):
             return z
         elapsed = newest[:, -1:] * self.time_scale
         held, _ = self._held_and_counts(newest[:, :-1])
-        return th.cat((z, held, elapsed, values[:, self.control_dim :]), dim=1)
+        parts = [z, held, elapsed, values[:, self.control_dim :]]
+        if self.summary_scale is not None:
+            parts.append(self._summary(newest[:, :-1]))
+        return th.cat(parts, dim=1)

@@ -11,6 +11,8 @@ from sb3_ncde.history.window_rule import Array
 
 AT_REST = 1e-4
 """Root mean square up to which a channel is at rest: VecNormalize's statistics make as much of a constant."""
+AT_REST_IN_SUMMARIES = 1e-6
+"""The same of the numbers of a summary: a pulse that is seen through a long filter is as small as 0.001."""
 MEMORY = 1e7
 """Rows over which the mean is taken at the most, so that a channel that begins to move late finds its scale.
 
@@ -29,21 +31,23 @@ class IncrementScale(nn.Module):
     Scaled, changes and rates are of order 1 in all channels, as an observed velocity is under VecNormalize.
 
     The scale is ``1 / rms``. Where a channel hardly moves, this would blow up rounding errors, and the channel's first
-    real change with them: below an rms of 0.01 the scale falls again, as ``rms / AT_REST``, from 100 to 1.
+    real change with them: below an rms of 0.01 the scale falls again, as ``rms / at_rest``, from 100 to 1.
 
     What is observed and what is in use are apart, as PPO's ratio begins at 1 only if a rollout and the updates on it
     have the same scale: :meth:`observe` gathers, :meth:`renew` puts to use. Who may call which, and when, is told by
     :mod:`sb3_ncde.cde.learning`.
 
     :param size: V, the number of scaled channels
+    :param at_rest: root mean square up to which a channel is at rest
     """
 
     scale: th.Tensor
     mean_square: th.Tensor
     count: th.Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, at_rest: float = AT_REST) -> None:
         super().__init__()
+        self.at_rest = at_rest
         self.register_buffer("scale", th.ones(size))
         self.register_buffer("mean_square", th.zeros(size))
         self.register_buffer("count", th.zeros(size))
@@ -52,7 +56,7 @@ class IncrementScale(nn.Module):
         """Put the scale of all that has been observed to use; of a channel that never was, it remains 1."""
         rms = self.mean_square.clamp(min=0.0).sqrt()  # who evolves a policy adds noise to all of its numbers
         # A new tensor, not a new value: gradients of an update that goes on may still need the old one.
-        self.scale = th.minimum(rms.reciprocal(), (rms / AT_REST).clamp(min=1.0))
+        self.scale = th.minimum(rms.reciprocal(), (rms / self.at_rest).clamp(min=1.0))
 
     def observe(self, changes: Array) -> None:
         """Take in changes and rates that took time, unscaled, (rows, V); NaN where a value was not observed."""

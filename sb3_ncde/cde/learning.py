@@ -18,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.path import ControlPath, newest_changes
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.window_rule import Array
 
@@ -42,7 +43,9 @@ class Learning:
 
     :param weights: returns the encoder's parameters
     :param scale: of increments; None: it stays as it is
+    :param summary_scale: of the numbers of summaries, where there are traces
     :param learned_range: of the features
+    :param layout: of the histories
     :param control_dim: K, controls of the path
     :param rates: whether their rates are channels of the path
     """
@@ -51,23 +54,27 @@ class Learning:
         self,
         weights: Callable[[], Iterable[th.nn.Parameter]],
         scale: IncrementScale | None,
+        summary_scale: IncrementScale | None,
         learned_range: LearnedRange,
+        layout: Layout,
         control_dim: int,
         rates: bool,
     ) -> None:
         self.weights = weights
         self.scale = scale
+        self.summary_scale = summary_scale
         self.learned_range = learned_range
+        self.layout = layout
         self.control_dim = control_dim
         self.rates = rates
         self.rollout = Rollout()
         self.rollout.members.append(self)
-        self._pending: list[tuple[Array, Array]] = []
-        self._settled: list[tuple[Array, Array]] = []
+        self._pending: list[tuple[Array, ...]] = []
+        self._settled: list[tuple[Array, ...]] = []
 
     def share(self, other: "Learning") -> None:
         """Have scale and rollout in common with another encoder's."""
-        self.scale, self.rollout = other.scale, other.rollout
+        self.scale, self.summary_scale, self.rollout = other.scale, other.summary_scale, other.rollout
         self.rollout.members.append(self)
 
     def await_rollout(self) -> None:
@@ -82,33 +89,34 @@ class Learning:
         if rollout.acted and not rollout.learned:
             return
         self.take_in_all()
-        if self.scale is not None and any(weight.requires_grad for weight in self.weights()):
-            self.scale.renew()
+        if any(weight.requires_grad for weight in self.weights()):
+            self._renew()
         rollout.acted = rollout.learned = False
 
     def note_rollout(self) -> None:
         """Note a step of a rollout: from here to the last update on it the scale stays as it is."""
         self.rollout.acted = self.rollout.expected
 
-    def watch(
-        self, seen: th.Tensor, path: ControlPath, features: th.Tensor, counts: th.Tensor | None, *place: th.Tensor
-    ) -> None:
+    def _renew(self) -> None:
+        for scale in (self.scale, self.summary_scale):
+            if scale is not None:
+                scale.renew()
+
+    def watch(self, seen: th.Tensor, path: ControlPath, slots: th.Tensor, *place: th.Tensor) -> None:
         """Note the rows that a loss will be made of, once it is backpropagated.
 
         :param seen: what the heads see, (rows, output_size)
         :param path: through the windows that were solved for it
-        :param features: of their observations, (H, B, D)
-        :param counts: how often each had been observed, (H, B, D), where values may be missing
+        :param slots: of their observations, but for elapsed times, (H, B, slot_size - 1)
         :param place: knot and window of each row, (rows,) each
         """
         if seen.requires_grad:
-            seen.register_hook(partial(self._note, path, features, counts, *place))  # type: ignore[no-untyped-call]
+            seen.register_hook(partial(self._note, path, slots, *place))  # type: ignore[no-untyped-call]
 
     def _note(
         self,
         path: ControlPath,
-        features: th.Tensor,
-        counts: th.Tensor | None,
+        slots: th.Tensor,
         knot: th.Tensor,
         window: th.Tensor,
         gradient: th.Tensor,
@@ -122,13 +130,19 @@ class Learning:
             self._pending = []  # of gradients that were thrown away: an analysis, or a step without this encoder
         counted = gradient.numpy(force=True).any(axis=1)
         knots, windows = knot.numpy(force=True)[counted], window.numpy(force=True)[counted]
-        newest = features.numpy(force=True)[knots, windows]
-        numbers = None if counts is None else counts.numpy(force=True)
-        if numbers is not None:
-            newest[numbers[knots, windows] == 0] = np.nan
+        numbers, layout = slots.numpy(force=True), self.layout
+        rows = numbers[knots, windows]
+        newest, counts, counted_now = rows[:, : layout.features_dim], None, None
+        if layout.missing_values:
+            counts = numbers[..., layout.features_dim : layout.observed_size]
+            counted_now = counts[knots, windows]
+            newest = np.where(counted_now == 0, np.nan, newest)
+        summaries: tuple[Array, ...] = ()
+        if layout.traces is not None:
+            summaries = (layout.traces.values(rows[:, layout.observed_size :], counted_now),)
         inner = knots > 0
-        changes = newest_changes(path, self.control_dim, numbers, knots[inner], windows[inner], self.rates)
-        self._pending = [*self._pending[1 - MAX_PENDING :], (newest, changes)]
+        changes = newest_changes(path, self.control_dim, counts, knots[inner], windows[inner], self.rates)
+        self._pending = [*self._pending[1 - MAX_PENDING :], (newest, changes, *summaries)]
         _PENDING.add(self)
 
     def settle(self, optimizer: th.optim.Optimizer) -> None:
@@ -145,8 +159,7 @@ class Learning:
         self._pending = []
         if not self.rollout.acted:  # nothing has been acted on that the scale would have to stay the same for
             self.take_in()
-            if self.scale is not None:
-                self.scale.renew()
+            self._renew()
         elif len(self._settled) >= MAX_SETTLED:
             self.take_in()
 
@@ -162,11 +175,13 @@ class Learning:
         """
         if not self._settled:
             return
-        newest, changes = map(np.concatenate, zip(*self._settled, strict=True))
+        newest, changes, *summaries = map(np.concatenate, zip(*self._settled, strict=True))
         self._settled = []
         self.learned_range.learn(newest)
         if self.scale is not None:
             self.scale.observe(changes)
+        if self.summary_scale is not None:
+            self.summary_scale.observe(summaries[0])
 
 
 _PENDING: "weakref.WeakSet[Learning]" = weakref.WeakSet()

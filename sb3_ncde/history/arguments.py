@@ -1,9 +1,11 @@
 """The arguments that say what is remembered: how many observations, and where their time is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.history.time_source import TIME_KINDS
+from sb3_ncde.history.traces import DEFAULT_TIME_CONSTANTS
 from sb3_ncde.plain_values import check_choice, check_integer, check_positive, check_type
 
 
@@ -17,6 +19,9 @@ class HistoryArguments:
     :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
     :param time_kind: a name in :data:`sb3_ncde.history.time_source.TIME_KINDS`
     :param missing_values: whether NaN in an observation means that the value was not observed
+    :param traces: time constants, in nominal steps, of filters that reach back to the episode's beginning, with which
+        its first observation, mean and count are remembered (:mod:`sb3_ncde.history.traces`); true: 4, 16, 64 and 256;
+        None: nothing is remembered of what is older than the window
     :raises TypeError: for a value of another type
     :raises ValueError: for a value out of range
     """
@@ -27,6 +32,7 @@ class HistoryArguments:
     time_key: str | int | None = None
     time_kind: str = "elapsed"
     missing_values: bool = False
+    traces: Sequence[float] | bool | None = None
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -36,11 +42,30 @@ class HistoryArguments:
         check_type("time_key", self.time_key, str | int | None, "a key of a Dict or a column of a Box observation")
         check_choice("time_kind", self.time_kind, TIME_KINDS)
         check_positive("dt", self.dt, "the time between two observations")
+        self._check_traces()
         if self.hop > self.history_length:
             raise ValueError(
                 f"hop_length={self.hop} is more than history_length={self.history_length}: "
                 "a full window of history_length observations cannot drop hop_length of them."
             )
+
+    def _check_traces(self) -> None:
+        traces = self.traces
+        if traces is None or isinstance(traces, bool):
+            return
+        if isinstance(traces, str) or not isinstance(traces, Sequence):
+            raise TypeError(f"traces={traces!r}: expected a list of time constants in nominal steps, true or null.")
+        for constant in traces:
+            check_positive("traces", constant, "a time constant in nominal steps")
+        # A list, as YAML and a saved policy have it.
+        object.__setattr__(self, "traces", [float(constant) for constant in traces])
+
+    @property
+    def time_constants(self) -> tuple[float, ...] | None:
+        """Of the traces, or None where there are none; perhaps none beside first observation, mean and count."""
+        if isinstance(self.traces, bool) or self.traces is None:
+            return DEFAULT_TIME_CONSTANTS if self.traces else None
+        return tuple(self.traces)
 
     @property
     def hop(self) -> int:
@@ -58,4 +83,19 @@ class HistoryArguments:
             timestamps=observed and self.time_kind == "timestamp",
             missing_values=self.missing_values,
             least_size=least_size,
+            time_constants=self.time_constants,
+        )
+
+
+def check_traces(time_constants: tuple[float, ...] | None, learned: bool) -> None:
+    """Raise ValueError for traces of what a features extractor learns to make of observations.
+
+    :param time_constants: of the traces, or None
+    :param learned: whether the extractor has weights
+    """
+    if time_constants is not None and learned:
+        raise ValueError(
+            "traces with a features extractor that learns, such as a CNN: a summary of what it made of observations "
+            "would be of weights that have changed since. Leave traces out, or give the agent vectors (a frozen "
+            "encoder as a wrapper of the environment)."
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from sb3_ncde.history.traces import Traces
 from sb3_ncde.history.window_rule import WindowRule
 
 
@@ -10,14 +11,16 @@ from sb3_ncde.history.window_rule import WindowRule
 class Layout:
     """A packed history: the count of observations, the time of the newest, then H slots, the newest in the last.
 
-    A slot holds the features of an observation, with missing values how often each has been observed, and the nominal
-    steps since the observation before. Slots that are not in use are zero.
+    A slot holds the features of an observation, with missing values how often each has been observed, with traces the
+    summary of the episode up to it, and the nominal steps since the observation before. Slots that are not in use are
+    zero.
 
     :param rule: H and S
     :param features_dim: D, size of one observation
     :param unit: length of a nominal step, in the unit of the observed time
     :param timestamps: whether the observed time is a timestamp; otherwise it is the time since the observation before
     :param missing_values: whether features may be NaN
+    :param traces: of the summary, or None
     """
 
     rule: WindowRule
@@ -25,11 +28,17 @@ class Layout:
     unit: float
     timestamps: bool
     missing_values: bool
+    traces: Traces | None = None
 
     @cached_property
     def slot_size(self) -> int:
-        """Numbers of an observation: features, with missing values their counts, elapsed time."""
-        return self.features_dim * (2 if self.missing_values else 1) + 1
+        """Numbers of an observation: features, with missing values their counts, summary, elapsed time."""
+        return self.observed_size + (0 if self.traces is None else self.traces.size) + 1
+
+    @cached_property
+    def observed_size(self) -> int:
+        """Numbers of what is observed: features, and with missing values their counts."""
+        return self.features_dim * (2 if self.missing_values else 1)
 
     @cached_property
     def packed_size(self) -> int:

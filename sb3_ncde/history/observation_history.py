@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch as th
 
 from sb3_ncde.history.layout import Layout
+from sb3_ncde.history.traces import Traces
 from sb3_ncde.history.window_rule import Array, Integers, WindowRule
 from sb3_ncde.history.windows import Sequences
 
@@ -34,6 +35,7 @@ class ObservationHistory:
     :param timestamps: whether times are timestamps; otherwise they are times since the observation before
     :param missing_values: whether features may be NaN
     :param least_size: what :attr:`size` is at least; what is not needed remains zero
+    :param time_constants: of traces, in nominal steps, see :mod:`sb3_ncde.history.traces`; None: there are none
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class ObservationHistory:
         timestamps: bool = False,
         missing_values: bool = False,
         least_size: int = 0,
+        time_constants: tuple[float, ...] | None = None,
     ) -> None:
         self.rule = WindowRule(history_length, hop_length)
-        self.layout = Layout(self.rule, features_dim, unit, timestamps, missing_values)
+        traces = None if time_constants is None else Traces(time_constants, features_dim, missing_values)
+        self.layout = Layout(self.rule, features_dim, unit, timestamps, missing_values, traces)
         self.features_dim = features_dim
         self.unit = unit
         self.timestamps = timestamps
@@ -92,11 +96,13 @@ class ObservationHistory:
         line[:, :length] = slots
         # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
         line[:, length:, -1] = np.maximum(times * (seen > 1) / self.unit, 0.0)
-        new, source = features.numpy(force=True), None
+        new, source, observed = features.numpy(force=True), None, self.layout.observed_size
         if self.missing_values:
-            line[:, length:, :-1], source = self._hold(new, slots[:, -1, :-1], seen)
+            line[:, length:, :observed], source = self._hold(new, slots[:, -1, :observed], seen)
         else:
-            line[:, length:, :-1] = new
+            line[:, length:, :observed] = new
+        if self.layout.traces is not None:
+            line[:, length:, observed:-1] = self._summaries(self.layout.traces, line, seen, new)
 
         kept = packed[:, 2 : self.layout.packed_size].reshape(slots.shape)  # a view
         used = np.arange(length) >= length - points[:, -1:]
@@ -125,8 +131,8 @@ class ObservationHistory:
         if source is not None:
             place, size = th.from_numpy(source).to(slots.device), self.features_dim
             value = th.where(place >= 0, features.gather(1, place.clamp(min=0)), constant[..., :size])
-            value = th.where(place == _CARRIED, slots[:, -1:, :size], value)
-            features = th.cat((value, constant[..., size:-1]), dim=-1)
+            features = th.where(place == _CARRIED, slots[:, -1:, :size], value)
+        features = th.cat((features, constant[..., self.features_dim : -1]), dim=-1)
         if self.timestamps:
             time = time.diff(dim=1, prepend=last_time.unsqueeze(1))
         elapsed = (time * th.from_numpy(seen > 1).to(time) / self.unit).clamp(min=0.0)
@@ -140,6 +146,23 @@ class ObservationHistory:
         whole = th.cat((constant[:, :1], newest, kept, constant[:, self.layout.packed_size :]), dim=1).unsqueeze(0)
         first, second = whole.chunk(2, dim=-1)
         return first.contiguous(), second.contiguous()
+
+    def _summaries(self, traces: Traces, line: Array, seen: Integers, new: Array) -> Array:
+        """Return the summaries of the episodes up to each of the new observations, (N, T, M).
+
+        :param line: of :class:`Sequences`, but for these
+        :param seen: observations of the episode up to each step, (N, T)
+        :param new: the observations, NaN where missing, (N, T, D)
+        """
+        size, length = self.features_dim, self.rule.history_length
+        before = line[:, length - 1, self.layout.observed_size : -1]
+        if self.missing_values:
+            flags, counts = ~np.isnan(new), line[:, length:, size : 2 * size]
+        else:  # its own count, which goes on where that of the history starts over
+            steps = np.arange(1, seen.shape[1] + 1)
+            flags, counts = None, np.where(seen <= steps, seen, before[:, -1:] + steps)[..., None]
+        values = line[:, length - 1 :, :size]
+        return traces.unroll(before, values, counts, flags, line[:, length:, -1:], seen[..., None] == 1)
 
     def _hold(self, features: Array, before: Array, seen: Integers) -> tuple[Array, Integers]:
         """Return, of each feature at each step, the last value of the episode and how often it has been observed.

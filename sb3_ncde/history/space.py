@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 
-from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.arguments import HistoryArguments, check_traces
 from sb3_ncde.history.flattening import Flattening
 
 
@@ -30,6 +30,7 @@ class HistorySpace(spaces.Box):
                 "missing_values=True with images: a pixel cannot be NaN. Give images and what may be missing to "
                 "NCDEPolicy's features extractor, or leave missing_values out."
             )
+        check_traces(arguments.time_constants, self.flattening.images)
         self.layout = arguments.make_history(self.flattening.features_dim).layout
         super().__init__(-np.inf, np.inf, (self.layout.packed_size,), np.float32)
 

@@ -23,6 +23,9 @@ from sb3_ncde.history.window_rule import Array
 
 DEFAULT_TIME_CONSTANTS = (4.0, 16.0, 64.0, 256.0)
 """Nominal steps: each four times the one before."""
+CLIP = 10.0
+"""Bound of the scaled numbers of a summary, as VecNormalize has for observations: a mean that was next to 0 in what has
+been learned from may grow a hundred times when its feature begins to move."""
 Booleans = npt.NDArray[np.bool_]
 
 
@@ -51,6 +54,11 @@ class Traces:
     def size(self) -> int:
         """M, columns of a summary in the history."""
         return self.n_groups * self.features_dim + (0 if self.missing_values else 1)
+
+    @cached_property
+    def n_extra(self) -> int:
+        """Columns at the end that are no means of observations: shares of filters, or the count."""
+        return len(self.time_constants) * self.features_dim if self.missing_values else 1
 
     @cached_property
     def values_size(self) -> int:
