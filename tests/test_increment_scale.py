@@ -342,9 +342,8 @@ def test_all_that_field_and_heads_see_is_of_order_1(late: int, missing: bool, tr
     """E1: under VecNormalize rare events had a scale of 100, and rates of 800 hid all else from the heads."""
     env = make_vec_env(Features, 4, seed=0, env_kwargs={"late": late, "missing": missing})
     env = VecNormalizeObserved(env) if missing else VecNormalize(env)
-    model = make(
-        env, n_steps=128, batch_size=128, n_epochs=4, policy_kwargs={"missing_values": missing, "traces": traces}
-    )
+    arguments = {"missing_values": missing, "traces": traces}
+    model = make(env, n_steps=128, batch_size=128, n_epochs=4, policy_kwargs=arguments)
     model.learn(2 * 512)
     seen: dict[str, list[th.Tensor]] = {"increments": [], "values": [], "heads": []}
     encoder = model.policy.lstm_actor
