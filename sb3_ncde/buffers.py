@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer, Repl
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_ncde.history.records import Records
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array, Integers
 
@@ -58,7 +59,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         _refuse(observation_space, optimize_memory_usage, n_steps, gamma, kwargs)
         assert isinstance(observation_space, HistorySpace)
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs=n_envs)
-        self.layout = observation_space.layout
+        self._space, self.layout = observation_space, observation_space.layout
         self.buffer_size = max(buffer_size // n_envs, 1)
         # The RL Zoo's `enjoy` loads agents with a buffer of 1, from which nothing is sampled.
         if buffer_size > 1 and self.buffer_size <= self.layout.rule.history_length:
@@ -75,14 +76,14 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         # What SB3 indexes by rows and environments.
         self.observations = _Rebuilt(self, following=False)  # type: ignore[assignment]
         self.next_observations = _Rebuilt(self, following=True)  # type: ignore[assignment]
-        self._records = _Records(ring, observation_space)
+        self._records = Records(ring, observation_space)
         self._seen = np.zeros(ring, np.int32)  # observations of the episode, with the row's
         self._end = np.full(ring, _NONE, np.int32)  # where the next observation is kept apart
         self._reach = np.zeros(self.buffer_size, np.int32)  # rows that the longest history of each row takes
         self._forget()
 
     def _forget(self) -> None:
-        self._ends = _Records((_FIRST_ENDS,), self.observation_space)
+        self._ends = Records((_FIRST_ENDS,), self._space)
         self._free = list(range(_FIRST_ENDS))
         self._end[:] = _NONE
         self._next = np.zeros((self.n_envs, self._records.width), np.float32)  # the observation after the newest row
@@ -219,54 +220,6 @@ class HistoryReplayBuffer(NStepReplayBuffer):
             f"numbers: {self.nbytes / 1e9:.3f} GB (stacked frames in a ReplayBuffer of SB3: "
             f"{n_rows * stacked / 1e9:.3f} GB)"
         )
-
-
-class _Records:
-    """Observations with their times, in the types of their space.
-
-    :param shape: of the places
-    :param space: of the histories
-    """
-
-    def __init__(self, shape: tuple[int, ...], space: Any) -> None:
-        layout = space.layout
-        self._layout = layout
-        self.width = layout.slot_size + int(layout.timestamps)
-        self._columns = [part.columns for part in space.flattening.parts]
-        types = [part.dtype for part in space.flattening.parts]
-        self._columns.append(slice(layout.features_dim, self.width))  # counts, summary, elapsed time, timestamp
-        types.append(np.float32)
-        widths = [columns.stop - columns.start for columns in self._columns]
-        self._arrays = [np.zeros((*shape, width), dtype) for width, dtype in zip(widths, types, strict=True)]
-
-    @property
-    def rows(self) -> int:
-        """Places of the first dimension."""
-        return len(self._arrays[0])
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all places."""
-        return sum(array.nbytes for array in self._arrays)
-
-    def double(self) -> None:
-        """Make as many places again behind those that there are."""
-        self._arrays = [np.concatenate((array, np.zeros_like(array))) for array in self._arrays]
-
-    def of(self, packed: Array) -> Array:
-        """Return the newest observations of histories, (N, width): slot, and a timestamp where there is one."""
-        newest = packed[:, self._layout.newest]
-        return np.concatenate((newest, packed[:, 1:2]), axis=1) if self._layout.timestamps else newest.copy()
-
-    def put(self, place: Any, records: Array) -> None:
-        """Store records, (..., width)."""
-        for columns, array in zip(self._columns, self._arrays, strict=True):
-            array[place] = records[..., columns]
-
-    def get(self, place: Any) -> Array:
-        """Return the records of some places, (..., width), as float32."""
-        parts = [array[place] for array in self._arrays]
-        return np.concatenate(parts, axis=-1, dtype=np.float32)
 
 
 class _Rebuilt:

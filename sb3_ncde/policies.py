@@ -226,7 +226,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             raise ValueError(
                 f"The policy that was saved has a state of size {needed}, but there is room for {room}. Name what its "
                 "state holds when you load it: RecurrentPPO.load(..., custom_objects={'policy_kwargs': "
-                f"dict(history_length={arguments.history_length}, missing_values={arguments.missing_values}, ...)}})."
+                f"dict(history_length={arguments.history_length}, missing_values={arguments.missing_values}, "
+                f"traces={arguments.traces}, ...)}})."
             )
         self._least_size = room
         given, (args, kwargs) = self._given, self._call

@@ -1,6 +1,6 @@
 """NCDEExtractor: the encoder of histories as a features extractor of SB3, for any of its algorithms."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class NCDEExtractor(BaseFeaturesExtractor):
         self.space = observation_space
         self.extractor = extractor
         self.encoder = encoder
+        self._given = frozenset(kwargs)
         self._recent = _Recent()
         self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
 
@@ -86,6 +87,21 @@ class NCDEExtractor(BaseFeaturesExtractor):
         if not mode:
             self.encoder.learning.await_rollout()
         return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Save, as metadata, all arguments: SB3 saves only those that were given, and a default may change."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination._metadata[prefix[:-1]]["arguments"] = asdict(self.encoder.arguments)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """Load, with the arguments of the agent that was saved in place of defaults of this version."""
+        saved, now = local_metadata.get("arguments", {}), self.encoder.arguments
+        known = {name: value for name, value in saved.items() if name not in self._given and hasattr(now, name)}
+        if known:
+            self.encoder.adopt(replace(now, **known))
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """Encode histories.

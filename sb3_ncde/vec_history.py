@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_ncde.acting.observation_history import Histories, append
 from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.conversion import converted
 from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.validation import check_finite, check_time, plainly_finite
@@ -281,42 +282,7 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         if not self.norm_obs or (self._names is not None and not self._names):
             same: Array = packed.copy()
             return same
-        layout = self._layout
-        converted = packed.reshape(-1, layout.packed_size).astype(np.float32)  # a copy
-        length, size = layout.rule.history_length, layout.features_dim
-        slots = converted[:, 2:].reshape(len(converted), length, layout.slot_size)  # a view
-        points = layout.rule.points(converted[:, 0].astype(np.int64))
-        counted = (np.arange(length) >= length - points[:, None])[..., None]
-        if layout.missing_values:
-            counted = counted & (slots[..., size : 2 * size] > 0)
-        starts = [0]
-        if layout.traces is not None:  # whose first values, means and filters are means of observations
-            starts += range(layout.observed_size, layout.slot_size - 1 - layout.traces.n_extra, size)
-        for start in starts:
-            values = slots[..., start : start + size]  # a view
-            filtered = start >= layout.observed_size + 2 * size
-            shares: Any = 1.0
-            if layout.traces is not None and layout.missing_values and filtered:
-                place = start + len(layout.traces.time_constants) * size
-                shares = slots[..., place : place + size]
-            means = values / np.where(shares > 0, shares, 1.0)
-            new = self._converted_features(means.reshape(-1, size), convert).reshape(values.shape)
-            values[...] = np.where(counted, new * shares, 0.0)
-        result: Array = converted.reshape(packed.shape)
-        return result
-
-    def _converted_features(self, features: Array, convert: Any) -> Array:
-        """Return features, (rows, D), normalised, or as they were before."""
-        flattening = self.observation_space.flattening
-        values = convert(flattening.join(features, self._names))
-        if self._names is None:
-            flat: Array = flattening.flatten(values)[0]
-            return flat
-        new: Array = features.copy()
-        for part in flattening.parts:
-            if part.key in self._names:
-                new[:, part.columns] = values[part.key].reshape(len(new), -1)
-        return new
+        return converted(packed, self.observation_space, self._names, convert)
 
 
 def _between(venv: VecEnv, normalize: VecNormalize) -> list[VecTransposeImage]:

@@ -23,6 +23,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
 from sb3_ncde import HistoryReplayBuffer, NCDEExtractor, VecHistory, with_memory
+from sb3_ncde.cde.arguments import EncoderArguments
 from tests.envs import MaskedWalk, RandomWalk
 from tests.histories import KINDS, Chance, Run
 
@@ -152,6 +153,28 @@ def test_any_algorithm_trains_saves_loads_and_goes_on(algorithm: Any, tmp_path: 
     for name, value in model.policy.state_dict().items():
         assert th.equal(value, loaded.policy.state_dict()[name]), name
     loaded.learn(24, reset_num_timesteps=False)
+
+
+def test_a_default_that_changes_changes_no_saved_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded has the arguments that it was saved with, whatever the defaults are by then."""
+    model = make(SAC)
+    model.learn(24)
+    model.save(tmp_path / "agent")
+    obs = model.get_env().reset()
+    expected, _ = model.predict(obs, deterministic=True)
+    defaults: Any = EncoderArguments.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "solver", "midpoint")
+    monkeypatch.setitem(defaults, "feature_norm", "tanh")
+    assert extractors(make(SAC))[0].encoder.arguments.solver == "midpoint"
+    loaded = SAC.load(tmp_path / "agent", device="cpu")
+    assert all(each.encoder.arguments.solver == "euler" for each in extractors(loaded))
+    np.testing.assert_allclose(loaded.predict(obs, deterministic=True)[0], expected, atol=1e-5)
+    given = SAC.load(
+        tmp_path / "agent",
+        device="cpu",
+        custom_objects={"policy_kwargs": model.policy_kwargs | {"features_extractor_kwargs": {"solver": "rk4"}}},
+    )
+    assert extractors(given)[0].encoder.arguments.solver == "rk4"
 
 
 def test_agents_act_alike_in_a_fresh_process(tmp_path: Path) -> None:

@@ -173,6 +173,6 @@ def test_a_policy_inside_another_module_keeps_its_weights() -> None:
 def test_a_file_of_a_later_version_is_refused_by_name() -> None:
     model = make()
     state_dict = model.policy.state_dict()
-    state_dict._metadata[""] |= {"sb3_ncde": "9.9", "arguments": {"traces": True}}
-    with pytest.raises(ValueError, match=r"saved by sb3_ncde 9.9 with the arguments traces, which this version"):
+    state_dict._metadata[""] |= {"sb3_ncde": "9.9", "arguments": {"recall": True}}
+    with pytest.raises(ValueError, match=r"saved by sb3_ncde 9.9 with the arguments recall, which this version"):
         model.policy.load_state_dict(state_dict)

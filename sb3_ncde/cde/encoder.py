@@ -10,15 +10,14 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
-from sb3_ncde.acting.description import Description, Weights
+from sb3_ncde.acting.description import Description
 from sb3_ncde.acting.interpolation import INTERPOLATIONS as INTERPOLATIONS_IN_NUMPY
 from sb3_ncde.acting.networks import FEATURE_NORMS as NORMS_IN_NUMPY
-from sb3_ncde.acting.networks import Layer
 from sb3_ncde.acting.stepper import Stepper
 from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.fixed_solve import solve, suits
-from sb3_ncde.cde.host_weights import HostWeights, on_host
+from sb3_ncde.cde.host_weights import EncoderOnHost, on_host
 from sb3_ncde.cde.increment_scale import AT_REST_IN_SUMMARIES, IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
@@ -75,13 +74,10 @@ class NeuralCDE(nn.Module):
         super().__init__()
         features_dim, latent_size = history.features_dim, arguments.latent_size
         self.history = history
-        self.arguments = arguments
         self.time_scale = time_scale
         self.input_size = features_dim + 1
         self.hidden_size = history.size
-        self.solver = arguments.make_solver()
-        self.interpolation = INTERPOLATIONS[arguments.interpolation]
-        self.feature_norm = FEATURE_NORMS[arguments.feature_norm]
+        self._choose(arguments)
 
         control_size = arguments.control_size
         self.control_dim = features_dim if control_size is None else min(control_size, features_dim)
@@ -114,17 +110,7 @@ class NeuralCDE(nn.Module):
             self.output_size += features_dim + values_dim - self.control_dim + 1 + summary_dim
         self.learned_range = LearnedRange(features_dim)
         scale = self.increment_scale if arguments.scale_increments else None
-        self._host = HostWeights(
-            (
-                () if self.control is None else (self.control,),
-                [layer for layer in self.initial if isinstance(layer, nn.Linear)],
-                list(self.field.layers),
-                () if self.field.drive_layer is None else (self.field.drive_layer,),
-                () if self.read_out is None else (self.read_out,),
-                () if self.summary is None else (self.summary,),
-            )
-        )
-        self._weights: Weights | None = None
+        self._host = EncoderOnHost(self.control, self.initial, self.field, self.read_out, self.summary)
         self._stepper = self._make_stepper()
         self.learning = Learning(
             self.parameters,
@@ -135,6 +121,18 @@ class NeuralCDE(nn.Module):
             self.control_dim,
             arguments.rates,
         )
+
+    def _choose(self, arguments: EncoderArguments) -> None:
+        self.arguments = arguments
+        self.solver = arguments.make_solver()
+        self.interpolation = INTERPOLATIONS[arguments.interpolation]
+        self.feature_norm = FEATURE_NORMS[arguments.feature_norm]
+
+    def adopt(self, arguments: EncoderArguments) -> None:
+        """Have other arguments of the same sizes: another solver, interpolation or norm, scaled increments or not."""
+        self._choose(arguments)
+        self._stepper = self._make_stepper()
+        self.learning.scale = self.increment_scale if arguments.scale_increments else None
 
     def _make_stepper(self) -> Stepper | None:
         """Return what steps in NumPy, where all that the arguments choose is there."""
@@ -210,7 +208,7 @@ class NeuralCDE(nn.Module):
         if self._stepper is None or first.dtype not in (th.float32, th.float64):
             with th.no_grad():
                 return self.unroll(observations, state, episode_starts)
-        weights, key = self._host_weights()
+        weights, key = self._host.weights(self.increment_scale, self.summary_scale)
         rows = on_host(observations.to(first.dtype))
         histories, starts = (on_host(first), on_host(second)), on_host(episode_starts) > 0
         seen, (first_after, second_after) = self._stepper.step(
@@ -220,19 +218,6 @@ class NeuralCDE(nn.Module):
         after = (th.from_numpy(first_after).to(device), th.from_numpy(second_after).to(device))
         return th.from_numpy(seen).to(device), after
 
-    def _host_weights(self) -> tuple[Weights, bytes]:
-        """Return the weights as arrays, and their numbers."""
-        scales = [part.scale for part in (self.increment_scale, self.summary_scale) if part is not None]
-        if self._host.renewed(*scales) or self._weights is None:
-            control, initial, field, drive, read_out, summary, *arrays = self._host.arrays()
-            # What the drive adds to the first layer of the field has that layer's bias in it.
-            drive = tuple(Layer(layer.weight, field[0].bias) for layer in drive)
-            one = [group[0] if group else None for group in (control, drive, read_out, summary)]
-            self._weights = Weights(
-                one[0], initial, field, one[1], one[2], arrays[0], one[3], arrays[1] if len(arrays) > 1 else None
-            )
-        return self._weights, self._host.numbers()
-
     def follow(self, packed: Array) -> th.Tensor | None:
         """Encode histories, (N, P), that go on from those of the call before, without gradients.
 
@@ -241,7 +226,7 @@ class NeuralCDE(nn.Module):
         """
         if self._stepper is None:
             return None
-        seen = self._stepper.follow(packed, *self._host_weights())
+        seen = self._stepper.follow(packed, *self._host.weights(self.increment_scale, self.summary_scale))
         return None if seen is None else th.from_numpy(seen)
 
     def prepare(self, appended: Sequences) -> Prepared:

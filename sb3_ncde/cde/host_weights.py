@@ -7,7 +7,10 @@ import numpy as np
 import torch as th
 from torch import nn
 
+from sb3_ncde.acting.description import Weights
 from sb3_ncde.acting.networks import Layer
+from sb3_ncde.cde.increment_scale import IncrementScale
+from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.window_rule import Array
 
 
@@ -67,3 +70,49 @@ class HostWeights:
                 Layer(next(arrays).T, next(arrays) if layer.bias is not None else np.zeros(1)) for layer in group
             )
         yield from arrays
+
+
+class EncoderOnHost:
+    """The weights of an encoder as a step in NumPy takes them.
+
+    :param control: the projection of the features, or None
+    :param initial: linear layers with ReLU between them
+    :param field: the vector field
+    :param read_out: from z to the features for the heads, or None
+    :param summary: the projection of the summary, or None
+    """
+
+    def __init__(
+        self,
+        control: nn.Linear | None,
+        initial: nn.Sequential,
+        field: VectorField,
+        read_out: nn.Linear | None,
+        summary: nn.Linear | None,
+    ) -> None:
+        groups: list[list[nn.Linear]] = [
+            [layer for layer in group if isinstance(layer, nn.Linear)]
+            for group in ([control], initial, field.layers, [field.drive_layer], [read_out], [summary])
+        ]
+        self._host = HostWeights(groups)
+        self._weights: Weights | None = None
+
+    def weights(self, scale: IncrementScale, summary_scale: IncrementScale | None) -> tuple[Weights, bytes]:
+        """Return the weights and scales as arrays, and their numbers."""
+        scales = [scale.scale] if summary_scale is None else [scale.scale, summary_scale.scale]
+        if self._host.renewed(*scales) or self._weights is None:
+            control, initial, field, drive, read_out, summary, *arrays = self._host.arrays()
+            # What the drive adds to the first layer of the field has that layer's bias in it.
+            drive = tuple(Layer(layer.weight, field[0].bias) for layer in drive)
+            one = [group[0] if group else None for group in (control, drive, read_out, summary)]
+            self._weights = Weights(
+                control=one[0],
+                initial=initial,
+                field=field,
+                drive=one[1],
+                read_out=one[2],
+                scale=arrays[0],
+                summary=one[3],
+                summary_scale=arrays[1] if summary_scale is not None else None,
+            )
+        return self._weights, self._host.numbers()
