@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for seed, name, agent in track(list(product(options.seeds, options.tasks, options.agents)), "training"):
         run(name, agent, seed, options.steps, options.episodes, options.output)
-    results = pd.concat([pd.read_csv(path) for path in sorted(options.output.glob("*.csv"))])
+    results = pd.concat([pd.read_csv(path) for path in sorted(options.output.glob("*.csv"))], ignore_index=True)
     results.to_csv(options.output.with_suffix(".csv"), index=False)
     Console(width=140).print(report(results))
 
