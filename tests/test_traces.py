@@ -1,15 +1,23 @@
 """Traces: summaries of the whole episode, beside sums and integrals in float64 that are written out."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sb3_contrib import RecurrentPPO
 from scipy.integrate import quad
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 
+from sb3_ncde import VecHistory
+from sb3_ncde.envs.memory_tasks import TMaze
+from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.traces import Traces
+from tests.envs import RandomWalk
 
 CONSTANTS = (1.5, 20.0)
 
@@ -154,3 +162,46 @@ def test_a_hundred_thousand_steps_lose_no_accuracy() -> None:
     np.testing.assert_allclose(found[2:4], values.mean(axis=0), atol=1e-5)
     expected = summarize(values[-2000:], elapsed[-2000:])[-1, 4:-1]  # what is older has decayed
     np.testing.assert_allclose(found[4:-1], expected, atol=1e-5)
+
+
+def test_arguments_are_plain_values() -> None:
+    """True for the default, a list of time constants, perhaps of none; false and null for no traces."""
+    assert HistoryArguments(traces=True).time_constants == (4.0, 16.0, 64.0, 256.0)
+    assert HistoryArguments(traces=(1, 2.5)).traces == [1.0, 2.5]
+    assert HistoryArguments(traces=[]).time_constants == ()
+    for nothing in (False, None):
+        assert HistoryArguments(traces=nothing).time_constants is None
+    make: Any = HistoryArguments
+    with pytest.raises(TypeError, match="traces='4': expected a list of time constants in nominal steps, true or null"):
+        make(traces="4")
+    with pytest.raises(TypeError, match="traces=4: expected a list"):
+        make(traces=4)
+    with pytest.raises(ValueError, match="traces=0"):
+        make(traces=[0])
+
+
+def test_learned_features_are_not_summarised() -> None:
+    """What a CNN made of them is of weights that have changed since."""
+    env = make_vec_env(RandomWalk, 2, env_kwargs={"observation": "image"})
+    with pytest.raises(ValueError, match="traces with a features extractor that learns"):
+        RecurrentPPO("CnnNCDEPolicy", env, policy_kwargs={"traces": True}, device="cpu")
+    with pytest.raises(ValueError, match="traces with a features extractor that learns"):
+        VecHistory(env, traces=True)
+
+
+@pytest.mark.parametrize("control_size", [32, 2])
+def test_an_agent_remembers_the_beginning_of_an_episode(control_size: int, tmp_path: Path) -> None:
+    """A T-maze of 8 steps with a window of 2; features that are projected, and a summary that is, too."""
+    env = make_vec_env(lambda: TMaze(length=8), 8, seed=0)
+    kwargs = {"traces": [10.0], "history_length": 2, "control_size": control_size}
+    settings: dict[str, Any] = {"n_steps": 64, "batch_size": 128, "n_epochs": 8, "learning_rate": 2e-3, "seed": 0}
+    model = RecurrentPPO("NCDEPolicy", env, policy_kwargs=kwargs, ent_coef=0.01, device="cpu", **settings)
+    for _ in range(8):  # once it is always right, advantages are noise, which may lead it astray again
+        model.learn(1024, reset_num_timesteps=False)
+        reached: Any = evaluate_policy(model, env, 30)[0]
+        if reached == 1.0:
+            break
+    assert reached == 1.0
+    model.save(tmp_path / "agent")
+    loaded = RecurrentPPO.load(tmp_path / "agent", env, device="cpu")
+    assert evaluate_policy(loaded, env, 30)[0] == 1.0
