@@ -23,7 +23,7 @@ from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.conversion import converted
 from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
 from sb3_ncde.history.space import HistorySpace
-from sb3_ncde.history.validation import check_finite, check_time, plainly_finite
+from sb3_ncde.history.validation import NORMALIZED_TIME, check_finite, check_time, plainly_finite
 from sb3_ncde.history.window_rule import Array
 
 Flat = tuple[Array, Array | None]
@@ -222,6 +222,7 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         self._transposes = _between(self.venv, normalize)
         names = normalize.norm_obs_keys if isinstance(self.observation_space.observed, spaces.Dict) else None
         self._names = None if names is None else frozenset(names)
+        _refuse_normalized_time(normalize, self.observation_space)
         self._original = _empty(self.num_envs, self.observation_space)
 
     def reset(self) -> Array:
@@ -303,3 +304,17 @@ def _between(venv: VecEnv, normalize: VecNormalize) -> list[VecTransposeImage]:
             )
         venv = venv.venv
     return found
+
+
+def _refuse_normalized_time(normalize: VecNormalize, space: HistorySpace) -> None:
+    """Raise ValueError if the time of observations is normalised."""
+    key = space.flattening.time_key
+    if key is None or not normalize.norm_obs:
+        return
+    if isinstance(key, str):
+        normalized = key in (normalize.norm_obs_keys or ())
+    else:
+        columns = len(space.observed.low)  # type: ignore[attr-defined]
+        normalized = key not in [column % columns for column in getattr(normalize, "skip_columns", ())]
+    if normalized:
+        raise ValueError(f"The time, {space.arguments.time_key!r}, is normalised. {NORMALIZED_TIME}")

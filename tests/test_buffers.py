@@ -211,6 +211,21 @@ def test_observations_are_stored_before_normalisation(norm_obs: bool) -> None:
         assert not np.array_equal(moved, acted[0][0][:1])
 
 
+def test_time_limits_are_ends_where_that_is_asked_for() -> None:
+    """And of hundreds of episodes of one step, each keeps its terminal observation apart."""
+    run = Run("box", 2, 300, 1, seed=0, history_length=2)
+    run.buffer.handle_timeout_termination = False
+    for _ in range(500):
+        run.step()
+    assert run.buffer.dones.all()
+    assert not run.buffer.timeouts.any()
+    every = np.arange(2)
+    for row in range(300):
+        _, obs, following, _ = run.stored[200 + (row - 200) % 300]
+        np.testing.assert_array_equal(run.buffer.rebuild(np.full(2, row), every), obs)
+        np.testing.assert_array_equal(run.buffer.rebuild(np.full(2, row), every, following=True), following)
+
+
 def test_memory_of_a_million_transitions() -> None:
     """At most 0.25 GB for 24 features and 8 observations, with missing values too; frames in SB3's buffer take 1.5."""
     observed = spaces.Box(-np.inf, np.inf, (24,), np.float32)

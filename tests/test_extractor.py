@@ -245,6 +245,17 @@ def test_two_agents_on_the_same_environments_have_a_scale_each() -> None:
     assert bool((scales[1] == 1).all())
 
 
+def test_an_extractor_of_another_agent_keeps_its_scale() -> None:
+    """A pretrained one that is put into a policy; the policy's own share theirs."""
+    donor, model = make(SAC), make(SAC)
+    donor.learn(60)
+    pretrained = donor.policy.actor.features_extractor
+    scale = pretrained.encoder.increment_scale
+    model.policy.actor.features_extractor = pretrained
+    assert pretrained.encoder.increment_scale is scale
+    assert model.policy.critic.features_extractor.encoder.increment_scale is not scale
+
+
 def test_the_ratio_of_ppo_begins_at_1() -> None:
     """The scale is the same from the first step of a rollout to the last update on it, evaluations between or not."""
     model = make(PPO, n_steps=64, batch_size=32, n_epochs=3)

@@ -16,10 +16,12 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
     VecFrameStack,
+    VecMonitor,
     VecNormalize,
     VecTransposeImage,
     sync_envs_normalization,
@@ -172,7 +174,49 @@ def test_missing_values_and_traces_of_normalised_observations(traces: Any) -> No
             obs, *_ = env.step(np.zeros(2, np.int64))
 
 
+@pytest.mark.parametrize(
+    "observation", ["multi_discrete", "multi_binary", "discrete", "scalar", "matrix", "dict_scalar", "dict_image"]
+)
+def test_features_are_those_that_sb3_makes_of_observations(observation: str) -> None:
+    """Of any space, flat and one-hot, in the order of SB3's CombinedExtractor; pixels as they are."""
+    plain, env = walk(observation=observation), VecHistory(walk(observation=observation), history_length=2)
+    seen: Any = plain.reset()
+    space = plain.observation_space
+    tensors: Any = {key: th.as_tensor(value) for key, value in seen.items()} if isinstance(seen, dict) else None
+    flat: Any = preprocess_obs(th.as_tensor(seen) if tensors is None else tensors, space, normalize_images=False)
+    parts = [flat] if tensors is None else list(flat.values())
+    expected = np.concatenate([part.reshape(2, -1).numpy() for part in parts], axis=1)
+    np.testing.assert_array_equal(env.reset()[:, env.observation_space.layout.newest][:, :-1], expected)
+
+
+def test_environments_that_do_not_tell_their_terminal_observation() -> None:
+    class Silent(DummyVecEnv):
+        def step_wait(self) -> Any:
+            observations, rewards, dones, infos = super().step_wait()
+            for info in infos:
+                info.pop("terminal_observation", None)
+            return observations, rewards, dones, infos
+
+    env = VecHistory(Silent([lambda: RandomWalk(longest=1)]))
+    env.reset()
+    histories: Any = env.step(np.zeros(1, np.int64))[0]
+    assert histories[0, 0] == 1
+
+
+def test_time_that_is_normalised_is_refused() -> None:
+    for observation, key in (("dict", "time"), ("column", 1), ("column", -3)):
+        kwargs: dict[str, Any] = {"norm_obs_keys": ["walk", "time"]} if observation == "dict" else {}
+        with pytest.raises(ValueError, match=r"The time, .*, is normalised.*VecNormalizeObserved\(env, skip="):
+            VecHistory(VecNormalize(walk(observation=observation), **kwargs), time_key=key)
+        right = VecNormalizeObserved(walk(observation=observation), skip=[key])
+        VecHistory(right, time_key=key).reset()
+        VecHistory(VecNormalize(walk(observation=observation), norm_obs=False), time_key=key).reset()
+
+
 def test_a_wrapper_between_that_changes_observations_is_refused() -> None:
+    watched: Any = VecHistory(VecMonitor(VecNormalize(walk())))
+    assert watched.reset().shape == (2, 34)
+    assert len(watched.envs) == 2
     with pytest.raises(ValueError, match=r"VecFrameStack stands between.*VecHistory\(VecNormalize\(VecFrameStack\("):
         VecHistory(VecFrameStack(VecNormalize(walk()), 2))
 

@@ -80,6 +80,11 @@ class Flattening:
         self.features_dim = start
 
     @property
+    def time_key(self) -> str | int | None:
+        """Where the time is: a key, or a column from 0."""
+        return self._source.key
+
+    @property
     def images(self) -> bool:
         """Whether there are images among the parts."""
         return any(is_image_space(part.shown) for part in self.parts)
@@ -113,8 +118,6 @@ class Flattening:
             named: dict[str, Any] = {
                 str(part.key): features[:, part.columns].reshape(-1, *(part.space.shape or ())) for part in boxes
             }
-            if self._source.key in names:
-                named[str(self._source.key)] = np.zeros((len(features), 1), np.float32)
             return named
         if self._source.key is not None:
             return np.insert(features, int(self._source.key), 0.0, axis=1)
