@@ -214,7 +214,7 @@ def test_time_that_is_normalised_is_refused() -> None:
 
 
 def test_a_wrapper_between_that_changes_observations_is_refused() -> None:
-    watched: Any = VecHistory(VecMonitor(VecNormalize(walk())))
+    watched: Any = VecHistory(VecMonitor(VecNormalize(DummyVecEnv([RandomWalk] * 2))))
     assert watched.reset().shape == (2, 34)
     assert len(watched.envs) == 2
     with pytest.raises(ValueError, match=r"VecFrameStack stands between.*VecHistory\(VecNormalize\(VecFrameStack\("):
