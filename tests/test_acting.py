@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch as th
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.utils import parametrizations
 
@@ -30,8 +30,8 @@ def in_pytorch() -> Any:
 
 
 @st.composite
-def encoders(draw: Any, dtype: th.dtype) -> NeuralCDE:
-    """An encoder with any of the arguments that a step in NumPy knows."""
+def encoders(draw: Any, dtype: th.dtype, smooth: bool = False) -> NeuralCDE:
+    """An encoder with any of the arguments that a step in NumPy knows, or one that is smooth in its features."""
     th.manual_seed(draw(st.integers(0, 2**32 - 1)))
     history_length = draw(st.integers(1, 9))
     interpolation = draw(st.sampled_from(list(INTERPOLATIONS)))
@@ -49,7 +49,8 @@ def encoders(draw: Any, dtype: th.dtype) -> NeuralCDE:
         rates=draw(st.booleans()),
         path_in_field=draw(st.booleans()),
         feature_size=draw(st.sampled_from([None, 4])),
-        feature_norm=draw(st.sampled_from(["layer_norm", "tanh", "none"])),
+        # Of windows of one point a layer norm is too steep for finite differences.
+        feature_norm=draw(st.sampled_from(["tanh", "none"] if smooth else ["layer_norm", "tanh", "none"])),
         skip=draw(st.booleans()),
         control_size=draw(st.sampled_from([None, 2])),
     )
@@ -60,7 +61,8 @@ def encoders(draw: Any, dtype: th.dtype) -> NeuralCDE:
         unit=draw(st.sampled_from([1.0, 0.3])),
         timestamps=draw(st.booleans()),
         missing_values=draw(st.booleans()),
-        time_constants=draw(st.sampled_from([None, (), (2.0, 16.0)])),
+        # Through summaries goes no gradient.
+        time_constants=None if smooth else draw(st.sampled_from([None, (), (2.0, 16.0)])),
     )
     encoder = NeuralCDE(history, arguments, draw(st.sampled_from([1.0, 0.05]))).to(dtype)
     encoder.increment_scale.scale.uniform_(0.5, 2.0)
@@ -132,12 +134,10 @@ def test_an_update_is_that_of_pytorch(
         th.testing.assert_close(in_numpy, expected, rtol=1e-9, atol=1e-9 * size)
 
 
-@given(encoders(th.float64), st.integers(1, 6), st.floats(0, 0.7))
+@given(encoders(th.float64, smooth=True), st.integers(1, 6), st.floats(0, 0.7))
 def test_gradients_of_learned_features_are_those_of_finite_differences(
     encoder: NeuralCDE, n_steps: int, missing: float
 ) -> None:
-    assume(encoder.history.layout.traces is None)  # through which no gradient goes
-    assume(encoder.arguments.feature_norm != "layer_norm")  # of windows of one point it is too steep
     sequences, state, starts = observed(encoder, 2, n_steps, missing)
     values, time = sequences[..., :-1].flatten(0, 1), sequences[..., -1:].flatten(0, 1)
     gap = values.isnan()

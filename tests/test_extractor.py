@@ -177,6 +177,16 @@ def test_a_default_that_changes_changes_no_saved_agent(tmp_path: Path, monkeypat
     assert extractors(given)[0].encoder.arguments.solver == "rk4"
 
 
+def test_adaptive_solvers_and_weights_from_elsewhere() -> None:
+    """Which have no step in NumPy; and a state dict that was put together says nothing of arguments."""
+    model = make(SAC, features_extractor_kwargs={"solver": "dopri5"})
+    model.learn(20)
+    weights = dict(model.policy.state_dict())
+    other = make(SAC)
+    other.policy.load_state_dict(weights)
+    assert extractors(other)[0].encoder.arguments.solver == "euler"
+
+
 def test_agents_act_alike_in_a_fresh_process(tmp_path: Path) -> None:
     """Which knows nothing but the files."""
     lines = ["import numpy as np, torch", "torch.set_num_threads(1)"]

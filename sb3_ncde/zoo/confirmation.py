@@ -5,7 +5,9 @@ worker was killed, as those of :mod:`sb3_ncde.zoo.study`.
 """
 
 import json
+import random
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,6 +23,9 @@ FIRST_SEED = 1_000
 """Of a confirmation. Those of trials are random, or, where the command line has one, usually small."""
 RUN = "run"
 """A run's attribute that says which trial's settings it trains, with which seed."""
+
+LONGEST_PAUSE = 0.5
+"""Seconds before a worker claims again, at most."""
 
 Run = tuple[int, int]
 
@@ -116,19 +121,32 @@ def _run_of(trial: FrozenTrial) -> Run | None:
 def claim(runs: optuna.Study, trial: optuna.Trial, wanted: Sequence[Run]) -> Run:
     """Return the run that a trial is to do: the one whose worker was killed, or the first that nobody does.
 
-    :raises NotNeededError: if another worker has begun the last one, or the same, at the same moment
+    Two workers may claim the same at the same moment, and see the other's claim or not, as it happens. So who sees
+    another's claim gives up its own, and tries again after a while.
+
+    :raises NotNeededError: if others have begun the last one, or the one whose worker was killed
     """
     run = _run_of(runs.get_trials(deepcopy=False)[trial.number])
-    if run is None:
-        taken = {_run_of(other) for other in runs.get_trials(deepcopy=False) if other.state in (*FINISHED, *OPEN)}
+    if run is not None:
+        if run in _taken(runs, trial):
+            raise NotNeededError(f"Run {run} is being done by another worker.")
+        return run
+    while True:
+        taken = _taken(runs, trial)
         run = next((run for run in wanted if run not in taken), None)
         if run is None:
             raise NotNeededError("Each run is done or being done.")
         trial.set_user_attr(RUN, run)
-    before = runs.get_trials(deepcopy=False)[: trial.number]
-    if any(_run_of(other) == run and other.state in (*FINISHED, *OPEN) for other in before):
-        raise NotNeededError(f"Run {run} is being done by another worker.")
-    return run
+        if run not in _taken(runs, trial):
+            return run
+        trial.set_user_attr(RUN, None)
+        time.sleep(random.uniform(0.0, LONGEST_PAUSE))
+
+
+def _taken(runs: optuna.Study, trial: optuna.Trial) -> set[Run | None]:
+    """Return the runs that other trials have done or are doing."""
+    others = (other for other in runs.get_trials(deepcopy=False) if other.number != trial.number)
+    return {_run_of(other) for other in others if other.state in (*FINISHED, *OPEN)}
 
 
 def table_of(results: Sequence[Confirmed], study: optuna.Study) -> Table:

@@ -31,7 +31,10 @@ from optuna.trial import TrialState  # noqa: E402
 from sb3_ncde import NCDEPolicy, cli  # noqa: E402
 from sb3_ncde.hyperparams import hyperparams  # noqa: E402
 from sb3_ncde.normalize import VecNormalizeObserved  # noqa: E402
-from sb3_ncde.zoo import PPONCDE  # noqa: E402
+from sb3_ncde.zoo import (
+    PPONCDE,
+    confirmation,
+)
 from sb3_ncde.zoo.confirmation import (  # noqa: E402
     FIRST_SEED,
     RUN,
@@ -776,6 +779,24 @@ def test_of_two_workers_with_one_run_the_second_gives_it_up(finished: Study) -> 
         claim(runs, second, [(4, 1001)])
     with pytest.raises(NotNeededError, match="Each run is done or being done"):
         claim(runs, runs.ask(), [(4, 1000), (4, 1001)])
+
+
+def test_two_workers_that_claim_the_same_at_once_do_not_both_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sees the other's claim gives up its own; whoever claims again finds it free, or the next."""
+    runs = optuna.create_study()
+    first, second = runs.ask(), runs.ask()
+    claims = iter([first])
+
+    def taken(study: optuna.Study, trial: optuna.Trial) -> set[Any]:
+        found = real(study, trial)
+        for other in claims:  # between the second's look and its claim
+            other.set_user_attr(RUN, (4, 1000))
+        return found
+
+    real = confirmation._taken
+    monkeypatch.setattr(confirmation, "_taken", taken)
+    monkeypatch.setattr(confirmation, "LONGEST_PAUSE", 0.0)
+    assert claim(runs, second, [(4, 1000), (4, 1001)]) == (4, 1001)
 
 
 def test_a_run_that_fails_leaves_its_settings_incomplete(finished: Study) -> None:
