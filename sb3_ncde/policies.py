@@ -138,6 +138,14 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         # The parent's optimizer holds the discarded parameters and not ours.
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
+    @property
+    def device(self) -> th.device:
+        """Where the policy is. SB3 looks through all parameters at each of several looks in a call of ``predict``."""
+        encoder = self._modules.get("lstm_actor")
+        if not isinstance(encoder, NeuralCDE):  # the policy is being built
+            return super().device
+        return encoder.increment_scale.scale.device
+
     # What is built
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
@@ -366,8 +374,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         self._check(obs, features, lstm_states, episode_starts)
         self._check_mask(obs, lstm_states, episode_starts)
         if self._predicting:
-            learns = any(True for _ in self.pi_features_extractor.parameters())
-            self._range_watch.check(self.lstm_actor.learned_range, features[:, :-1], learns)
+            self._range_watch.check(self.lstm_actor.learned_range, features[:, :-1], self.pi_features_extractor)
         latent_pi, state = self._process_sequence(features, lstm_states, episode_starts, self.lstm_actor)
         return self._distribution(latent_pi, obs), state
 

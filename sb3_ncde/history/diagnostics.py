@@ -147,10 +147,10 @@ class RangeWatch:
     def __init__(self) -> None:
         self._warned = False
 
-    def check(self, learned: LearnedRange, features: th.Tensor, extractor_learns: bool) -> None:
+    def check(self, learned: LearnedRange, features: th.Tensor, extractor: BaseFeaturesExtractor) -> None:
         """Take in the features of a call of ``predict``, (N, D); warn once."""
         rows = features.numpy(force=True)
-        if self._warned or extractor_learns or learned.holds(rows):
+        if self._warned or learned.holds(rows) or any(True for _ in extractor.parameters()):
             return
         outside = learned.far_outside(rows)
         if outside.any():
