@@ -27,6 +27,7 @@ from rich.progress import track
 from rich.table import Table
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
@@ -175,6 +176,40 @@ def make_full(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
 AGENTS = {"memory": make_memory, "stacked frames": make_stacked, "full state": make_full}
 
 
+class Evaluation(BaseCallback):
+    """Evaluates an agent on the way; one training, as schedules are of all its steps.
+
+    :param env: to evaluate on
+    :param steps: after which it is
+    :param episodes: of each evaluation
+    """
+
+    def __init__(self, env: VecEnv, steps: Sequence[int], episodes: int) -> None:
+        super().__init__()
+        self.env, self.steps, self.episodes = env, list(steps), episodes
+        self.rows: list[dict[str, Any]] = []
+        self.spent = 0.0
+
+    def _on_training_start(self) -> None:
+        self.begin = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        if self.steps and self.num_timesteps >= self.steps[0]:
+            begin = time.perf_counter()
+            returns, _ = evaluate_policy(self.model, self.env, self.episodes, return_episode_rewards=True)
+            self.rows.append(
+                {
+                    "steps": self.steps.pop(0),
+                    "seconds": begin - self.begin - self.spent,
+                    "mean": pd.Series(returns).mean(),
+                    "std": pd.Series(returns).std(),
+                    "episodes": self.episodes,
+                }
+            )
+            self.spent += time.perf_counter() - begin
+        return True
+
+
 def run(name: str, agent: str, seed: int, steps: int | None, episodes: int, folder: Path) -> None:
     """Train an agent and evaluate it on the way; what the folder has already is kept."""
     done = folder / f"{name}-{agent.replace(' ', '_')}-seed-{seed}.csv"
@@ -182,16 +217,11 @@ def run(name: str, agent: str, seed: int, steps: int | None, episodes: int, fold
         return
     task = RUNS[name]
     model, env = AGENTS[agent](task, seed)
-    rows = []
-    seconds = 0.0
-    for evaluated in task.evaluated if steps is None else (steps,):
-        begin = time.perf_counter()
-        model.learn(evaluated - model.num_timesteps, reset_num_timesteps=model.num_timesteps == 0)
-        seconds += time.perf_counter() - begin
-        returns, _ = evaluate_policy(model, env, n_eval_episodes=episodes, return_episode_rewards=True)
-        table = {"mean": pd.Series(returns).mean(), "std": pd.Series(returns).std(), "episodes": episodes}
-        rows.append({"task": name, "agent": agent, "seed": seed, "steps": evaluated, "seconds": seconds, **table})
-    pd.DataFrame(rows).to_csv(done, index=False)
+    evaluated = task.evaluated if steps is None else (steps,)
+    evaluation = Evaluation(env, evaluated, episodes)
+    model.learn(evaluated[-1], evaluation)
+    table = pd.DataFrame(evaluation.rows).assign(task=name, agent=agent, seed=seed)
+    table[["task", "agent", "seed", "steps", "seconds", "mean", "std", "episodes"]].to_csv(done, index=False)
 
 
 def report(results: pd.DataFrame) -> Table:
