@@ -112,7 +112,14 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         :param reward: (N,)
         :param done: (N,)
         :param infos: of each environment
+        :raises ValueError: for a reward that is not finite
         """
+        if not np.isfinite(reward).all():
+            env = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise ValueError(
+                f"The reward of environment {env} of {self.n_envs} is {reward[env]:g}. What is learned of it would turn "
+                "all weights to NaN: look into the environment's reward."
+            )
         row = self.pos
         seen, record = obs[:, 0].astype(np.int64), self._records.of(obs)
         goes_on = (seen == self._next_seen) & (record == self._next).all(axis=1)

@@ -1,5 +1,6 @@
 """with_memory: an algorithm of SB3 with all three parts of the memory, in one line."""
 
+import inspect
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -65,6 +66,10 @@ def with_memory(
                 "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its "
                 "observations in it: hindsight experience replay is not supported."
             )
+        if buffer_class is HistoryReplayBuffer and kwargs.get("n_steps", 1) > 1:
+            # SB3 hands these to its own buffer only.
+            several = {"n_steps": kwargs.pop("n_steps"), "gamma": kwargs.get("gamma", _default(algorithm, "gamma"))}
+            kwargs["replay_buffer_kwargs"] = several | (kwargs.get("replay_buffer_kwargs") or {})
     defaults: dict[str, Any] = {"features_extractor_class": NCDEExtractor}
     if features_extractor_kwargs:
         defaults["features_extractor_kwargs"] = features_extractor_kwargs
@@ -86,3 +91,7 @@ def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, 
         single = env
         env = DummyVecEnv([lambda: Monitor(single)])
     return VecHistory(env, **arguments)
+
+
+def _default(algorithm: type[BaseAlgorithm], name: str) -> Any:
+    return inspect.signature(algorithm).parameters[name].default

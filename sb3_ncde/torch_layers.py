@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from sb3_ncde.cde.arguments import EncoderArguments
-from sb3_ncde.cde.encoder import NeuralCDE, Prepared
+from sb3_ncde.cde.encoder import NeuralCDE, Prepared, refuse_to_be_traced
 from sb3_ncde.history.arguments import HistoryArguments, check_traces
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
@@ -109,7 +109,9 @@ class NCDEExtractor(BaseFeaturesExtractor):
         :param observations: packed, (rows, P)
         :return: features for the heads, (rows, features_dim)
         :raises ValueError: for rows that are no histories
+        :raises RuntimeError: while PyTorch traces
         """
+        refuse_to_be_traced("NCDEExtractor")
         packed: Array = observations.numpy(force=True)
         _check_count(packed[:, 0])
         scale = self.encoder.increment_scale.scale

@@ -226,6 +226,15 @@ def test_time_limits_are_ends_where_that_is_asked_for() -> None:
         np.testing.assert_array_equal(run.buffer.rebuild(np.full(2, row), every, following=True), following)
 
 
+def test_a_reward_that_is_not_finite_is_refused() -> None:
+    """It would turn all weights to NaN, one update later."""
+    run = Run("box", 2, 20, 9, seed=0)
+    obs = run.last
+    with pytest.raises(ValueError, match=r"The reward of environment 1 of 2 is nan"):
+        run.buffer.add(obs, obs, np.zeros(2, np.int64), np.array([0.0, np.nan]), np.zeros(2, bool), [{}, {}])
+    assert run.buffer.size() == 0
+
+
 def test_memory_of_a_million_transitions() -> None:
     """At most 0.25 GB for 24 features and 8 observations, with missing values too; frames in SB3's buffer take 1.5."""
     observed = spaces.Box(-np.inf, np.inf, (24,), np.float32)

@@ -415,6 +415,21 @@ def test_with_memory_is_the_long_form() -> None:
         assert th.equal(one, other)
 
 
+def test_n_steps_of_the_algorithm_reach_the_buffer() -> None:
+    """Which SB3 hands to its own alone."""
+    buffer = make(SAC, n_steps=3).learn(40).replay_buffer
+    assert (buffer.n_steps, buffer.gamma) == (3, 0.99)
+    buffer = make(SAC, n_steps=2, gamma=0.9).learn(40).replay_buffer
+    assert (buffer.n_steps, buffer.gamma) == (2, 0.9)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+def test_a_trace_is_refused() -> None:
+    model = make(SAC)
+    with pytest.raises(RuntimeError, match="NCDEExtractor cannot be traced"):
+        th.jit.trace(model.actor.features_extractor, th.as_tensor(model.get_env().reset()))
+
+
 def test_with_memory_takes_what_sb3_takes() -> None:
     """An id, an environment, several; an algorithm's other arguments; a buffer of the user's."""
     small: Any = {"n_steps": 16, "batch_size": 16}

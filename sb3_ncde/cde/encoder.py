@@ -32,6 +32,18 @@ from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences, Windows
 
 
+def refuse_to_be_traced(name: str) -> None:
+    """Raise RuntimeError while PyTorch traces.
+
+    :param name: of what is traced
+    """
+    if th._C._get_tracing_state() is not None:
+        raise RuntimeError(
+            f"{name} cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
+            "outside of PyTorch, so that a trace would keep the windows of its example for ever."
+        )
+
+
 class Prepared(NamedTuple):
     """What an encoder solves for.
 
@@ -180,11 +192,7 @@ class NeuralCDE(nn.Module):
         :param episode_starts: 1 where an observation is the first of its episode, (N * T,)
         :return: features for the heads, (N * T, output_size), and the histories after the last step
         """
-        if th._C._get_tracing_state() is not None:
-            raise RuntimeError(
-                "NCDEPolicy cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
-                "outside of PyTorch, so that a trace would keep the windows of its example for ever."
-            )
+        refuse_to_be_traced("NCDEPolicy")
         acting = not th.is_grad_enabled() and len(observations) == state[0].shape[1]
         return (self.step if acting else self.unroll)(observations, state, episode_starts)
 
