@@ -115,10 +115,10 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         :raises ValueError: for a reward that is not finite
         """
         if not np.isfinite(reward).all():
-            env = int(np.flatnonzero(~np.isfinite(reward))[0])
+            wrong = int(np.flatnonzero(~np.isfinite(reward))[0])
             raise ValueError(
-                f"The reward of environment {env} of {self.n_envs} is {reward[env]:g}. What is learned of it would turn "
-                "all weights to NaN: look into the environment's reward."
+                f"The reward of environment {wrong} of {self.n_envs} is {reward[wrong]:g}. What is learned of it would "
+                "turn all weights to NaN: look into the environment's reward."
             )
         row = self.pos
         seen, record = obs[:, 0].astype(np.int64), self._records.of(obs)

@@ -423,11 +423,11 @@ def test_n_steps_of_the_algorithm_reach_the_buffer() -> None:
     assert (buffer.n_steps, buffer.gamma) == (2, 0.9)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit itself
 def test_a_trace_is_refused() -> None:
     model = make(SAC)
     with pytest.raises(RuntimeError, match="NCDEExtractor cannot be traced"):
-        th.jit.trace(model.actor.features_extractor, th.as_tensor(model.get_env().reset()))
+        th.jit.trace(model.actor.features_extractor, th.as_tensor(model.get_env().reset()))  # type: ignore[no-untyped-call]
 
 
 def test_with_memory_takes_what_sb3_takes() -> None:
