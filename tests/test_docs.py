@@ -192,8 +192,12 @@ def test_commands_of_the_zoo_run(tmp_path: Path) -> None:
     page = (DOCS / "rl-zoo.md").read_text()
     lines = re.findall(r"^    ((?:sb3-ncde|python -m) .*)$", page, flags=re.MULTILINE)
     assert {word for line in lines for word in line.split()} >= SHORTER.keys()
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    # Those of other algorithms are run by tests/test_zoo_off_policy.py, but for two.
+    others = [line for line in lines if "--algo" in line and "ppo" not in line]
+    assert len(others) >= 4
     for line in lines:
+        if line in others and not ("dqn" in line and ("train" in line or "enjoy" in line) and "trial" not in line):
+            continue
         if "postgresql://" in line:
             if "TEST_POSTGRES" not in os.environ:
                 continue
