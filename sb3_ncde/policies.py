@@ -437,7 +437,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         """
         if lstm is None:
             if not self._share_encoder:
-                return features[:, :-1].nan_to_num(nan=0.0), lstm_states  # NaN: a sensor of the actor without a value
+                seen = features[:, :-1].to(self.lstm_actor.increment_scale.scale.dtype)
+                return seen.nan_to_num(nan=0.0), lstm_states  # NaN: a sensor of the actor without a value
             lstm = self.lstm_actor
         return lstm(features, lstm_states, episode_starts)  # type: ignore[no-any-return]
 

@@ -68,7 +68,7 @@ class NCDEExtractor(BaseFeaturesExtractor):
                 f"missing_values=True with {type(extractor).__name__}: what is learned of an observation that is not "
                 "whole is no observation. Leave out features_extractor_class."
             )
-        check_traces(remembered.time_constants, learned=extractor is not None)
+        check_traces(remembered.time_constants, extractor is not None and any(True for _ in extractor.parameters()))
         time_scale = remembered.dt if remembered.time_key is None else 1.0
         encoder = NeuralCDE(remembered.make_history(dim), arguments, time_scale)
         super().__init__(observation_space, encoder.output_size)
@@ -217,7 +217,7 @@ def _share_scale(module: nn.Module, name: str, part: nn.Module | None) -> None:
         return
     first = next((found for found in module.modules() if isinstance(found, NCDEExtractor)), new[0])
     for extractor in new:
-        if extractor.space == first.space and not extractor.encoder.increment_scale.count.any():
+        if extractor.space == first.space and not extractor.encoder.has_learned:
             extractor.encoder.share_scale(first.encoder)
             extractor._recent = first._recent
 

@@ -41,29 +41,23 @@ class Summary:
         self.constants, self.missing_values = constants or (), missing_values
         self.seen: list[Any] = []
         self.filters: Any = [0.0] * len(self.constants)
-        self.shares: Any = [0.0] * len(self.constants)
 
     def after(self, old: Array, new: Array, seen: Array, count: Array, elapsed: float) -> Array:
         """Return the summary's columns after one more observation."""
         self.seen.append(np.where(seen, new, np.nan).astype(np.float64))
-        known = count > seen
-        before = np.where(known, old, new).astype(np.float64)
+        first_now = seen & (count == 1)
         for number, constant in enumerate(self.constants):
             ratio = elapsed / constant
             decay = np.exp(-ratio)
             gain = (1 - decay) / ratio if ratio > 1e-6 else 1.0
-            if len(self.seen) == 1:
-                self.filters[number], self.shares[number] = np.where(seen, new, 0.0), np.where(seen, 1.0, 0.0)
-                continue
-            added = new - decay * before - (new - before) * gain
-            self.filters[number] = decay * self.filters[number] + np.where(seen, added, 0.0)
-            self.shares[number] = decay * self.shares[number] + np.where(seen, 1 - decay, 0.0)
+            going_on = decay * self.filters[number] + new - decay * old - (new.astype(np.float64) - old) * gain
+            self.filters[number] = np.where(first_now, new, np.where(count > 0, going_on, 0.0))
         values = np.array(self.seen)
         observed = [column[~np.isnan(column)] for column in values.T]
         first = [column[0] if len(column) else 0.0 for column in observed]
         mean = [column.mean() if len(column) else 0.0 for column in observed]
-        last = self.shares if self.missing_values else [np.array([float(len(self.seen))])]
-        return np.concatenate([first, mean, *self.filters, *last])
+        last = [] if self.missing_values else [np.array([float(len(self.seen))])]
+        return np.concatenate([first, mean, np.zeros(len(mean)), *self.filters, *last])
 
 
 def by_hand(episode: list[Any], space: Any) -> Array:

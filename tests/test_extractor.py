@@ -219,7 +219,7 @@ def test_actor_critic_and_targets_have_one_scale(algorithm: Any, shared: bool) -
     if algorithm is DQN and shared:
         return
     kwargs: Any = {} if algorithm is DQN else {"policy_kwargs": {"share_features_extractor": shared}}
-    model = make(algorithm, **kwargs)
+    model = make(algorithm, traces=[5.0], **kwargs)
     scales = []
 
     class Compare(BaseCallback):
@@ -241,9 +241,11 @@ def test_actor_critic_and_targets_have_one_scale(algorithm: Any, shared: bool) -
     if algorithm in OFF_POLICY:  # others of SB3 cannot be copied once they have learned
         policies.append(copy.deepcopy(model.policy))
     for policy in policies:
-        found = [each.encoder.increment_scale for each in policy.modules() if isinstance(each, NCDEExtractor)]
-        assert all(scale is found[0] for scale in found)
-        assert bool((found[0].scale != 1).any())
+        encoders: list[Any] = [each.encoder for each in policy.modules() if isinstance(each, NCDEExtractor)]
+        for name in ("increment_scale", "summary_scale"):
+            found = [getattr(encoder, name) for encoder in encoders]
+            assert all(scale is found[0] for scale in found)
+            assert bool((found[0].scale != 1).any())
 
 
 def test_two_agents_on_the_same_environments_have_a_scale_each() -> None:

@@ -57,7 +57,7 @@ NON_DEFAULT: dict[str, Any] = {
     "value_depth": 1,
     "action_width": 8,
     "action_depth": 0,
-    "traces": [3.0, 20.0],
+    "traces": (3.0, 20.0),
 }
 OTHERS: dict[str, Any] = {
     "solver": "dopri5",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
@@ -122,8 +123,8 @@ def test_a_sequence_in_two_parts_is_the_whole(seed: int, steps: int, missing: fl
         held = new
 
 
-def test_a_feature_that_is_missing_does_not_count() -> None:
-    """Its filter is that of the intervals at whose ends it was observed; nothing before its first value."""
+def test_a_missing_value_is_held() -> None:
+    """Mean and count are of what is observed; a filter begins with the first value, and is 0 before it."""
     values = np.array([[1.0, 5.0], [2.0, 7.0], [4.0, 9.0], [8.0, 11.0]])
     observed = np.array([[True, False], [False, False], [True, True], [False, True]])
     elapsed = np.ones(4)
@@ -132,6 +133,8 @@ def test_a_feature_that_is_missing_does_not_count() -> None:
     np.testing.assert_allclose(found[:, 1], [0, 0, 9, 9])
     np.testing.assert_allclose(found[:, 2], [1, 1, 2.5, 2.5])
     np.testing.assert_allclose(found[:, 3], [0, 0, 9, 10])
+    held = summarize(np.array([[1.0], [1.0], [4.0], [4.0]]), elapsed)
+    np.testing.assert_allclose(found[:, [4, 6]], held[:, [2, 3]], atol=1e-12)
     np.testing.assert_allclose(found[:, 5], [0, 0, 9, found[3, 5]])
     assert 9 < found[3, 5] < 11
     np.testing.assert_allclose(found[:, -1], np.log([1, 1, 1, 2]))
@@ -140,34 +143,65 @@ def test_a_feature_that_is_missing_does_not_count() -> None:
     np.testing.assert_allclose(everything[:, :8], plain[:, :8], atol=1e-12)
 
 
-def test_a_hundred_thousand_steps_lose_no_accuracy() -> None:
-    """Kept in float32 after every fifth, beside float64."""
-    generator = np.random.default_rng(0)
-    values = generator.normal(size=(100_000, 2)) + 0.3
-    elapsed = generator.exponential(size=100_000)
-    traces = Traces(CONSTANTS, 2, False)
+def test_what_comes_at_the_same_time_is_in_the_summary() -> None:
+    """An event log: of two sensors one after the other at each time, without time between."""
+    values = np.repeat(np.arange(100.0, 130.0)[:, None], 2, axis=1).repeat(2, axis=0)
+    observed = np.tile([[True, False], [False, True]], (30, 1))
+    elapsed = np.tile([1.0, 0.0], 30)
+    found = summarize(values, elapsed, observed)
+    assert found[1, 5] == 100.0
+    assert (np.abs(found[-1, 4:8] - 127) < 15).all()
+
+
+def stepped(values: Any, elapsed: Any, observed: Any = None, chunk: int = 1) -> Any:
+    """Return the last summary of one episode, kept in float32 after every so many steps."""
+    traces = Traces(CONSTANTS, 2, observed is not None)
     carried: Any = np.zeros((1, traces.size), np.float32)
-    last = np.zeros(2, np.float32)
-    for begin in range(0, 100_000, 5):
-        part = values[begin : begin + 5].astype(np.float32)
-        line = np.concatenate((last[None], part))[None]
-        counts = np.arange(begin + 1, begin + 6, dtype=np.float32)[None, :, None]
-        starts = counts == 1
+    counts_of = np.cumsum(np.ones((len(values), 1)) if observed is None else observed, axis=0)
+    line = np.zeros((1, 1 + len(values), 2), np.float32)
+    line[0, 1:] = values
+    for step in range(len(values) if observed is not None else 0):
+        line[0, step + 1] = np.where(observed[step], values[step], line[0, step])
+    for begin in range(0, len(values), chunk):
+        now = slice(begin, begin + chunk)
         carried = traces.unroll(
-            carried, line, counts, None, elapsed[begin : begin + 5].astype(np.float32)[None, :, None], starts
+            carried,
+            line[:, begin : begin + chunk + 1],
+            counts_of[None, now].astype(np.float32),
+            None if observed is None else observed[None, now],
+            elapsed[None, now, None].astype(np.float32),
+            (np.arange(len(values))[now] == 0)[None, :, None],
         )[:, -1]
-        last = part[-1]
-    found = traces.values(carried, None)[0]
-    np.testing.assert_allclose(found[:2], values[0], rtol=1e-6)
-    np.testing.assert_allclose(found[2:4], values.mean(axis=0), atol=1e-5)
-    expected = summarize(values[-2000:], elapsed[-2000:])[-1, 4:-1]  # what is older has decayed
-    np.testing.assert_allclose(found[4:-1], expected, atol=1e-5)
+    return traces.values(carried, None if observed is None else counts_of[-1:])[0]
+
+
+def test_a_hundred_thousand_steps_lose_no_accuracy() -> None:
+    """A slow drift, kept in float32 after each, of which a step is less than float32 can tell of the mean."""
+    drift = np.linspace([1.0, 300.0], [1.001, 302.0], 100_000).astype(np.float32)
+    found = stepped(drift, np.ones(100_000), chunk=2)
+    np.testing.assert_allclose(found[2:4], drift.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(found[4:-1].reshape(2, 2), np.tile(drift[-1], (2, 1)), rtol=1e-5)
+    np.testing.assert_allclose(found[-1], np.log(100_000), rtol=1e-6)
+
+
+def test_a_value_that_was_seen_long_ago_is_the_same_in_steps_and_at_once() -> None:
+    """Seen once in an episode of thousands of steps: nothing decays to numbers that float32 cannot hold."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(3000, 2))
+    observed = np.ones((3000, 2), bool)
+    observed[1:, 1] = False
+    elapsed = generator.exponential(size=3000) * 5
+    at_once = stepped(values, elapsed, observed, chunk=3000)
+    np.testing.assert_allclose(stepped(values, elapsed, observed), at_once, atol=1e-5)
+    np.testing.assert_allclose(at_once[[1, 3, 5, 7]], values[0, 1], rtol=1e-6)
 
 
 def test_arguments_are_plain_values() -> None:
     """True for the default, a list of time constants, perhaps of none; false and null for no traces."""
-    assert HistoryArguments(traces=True).time_constants == (4.0, 16.0, 64.0, 256.0)
-    assert HistoryArguments(traces=(1, 2.5)).traces == [1.0, 2.5]
+    assert HistoryArguments(traces=True) == HistoryArguments(traces=[4, 16, 64, 256])
+    assert HistoryArguments(traces=True).traces == (4.0, 16.0, 64.0, 256.0)
+    assert HistoryArguments(traces=False) == HistoryArguments()
+    assert hash(HistoryArguments(traces=[1, 2.5])) == hash(HistoryArguments(traces=(1.0, 2.5)))
     assert HistoryArguments(traces=[]).time_constants == ()
     for nothing in (False, None):
         assert HistoryArguments(traces=nothing).time_constants is None
@@ -178,6 +212,31 @@ def test_arguments_are_plain_values() -> None:
         make(traces=4)
     with pytest.raises(ValueError, match="traces=0"):
         make(traces=[0])
+
+
+def test_the_scale_of_summaries_changes_between_an_update_and_the_next_rollout_only() -> None:
+    """As that of increments: the ratio of PPO begins at 1 in each minibatch of the first epoch."""
+    env = make_vec_env(RandomWalk, 2, seed=0, env_kwargs={"longest": 20})
+    settings: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed": 0, "device": "cpu"}
+    model: Any = RecurrentPPO("NCDEPolicy", env, policy_kwargs={"traces": [5.0]}, **settings)
+    policy = model.policy
+    seen: list[Any] = []
+
+    def noting(method: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            seen.append(policy.lstm_actor.summary_scale.scale.clone())
+            return method(*args, **kwargs)
+
+        return call
+
+    policy.forward, policy.evaluate_actions = noting(policy.forward), noting(policy.evaluate_actions)
+    model.learn(3 * 64)
+    each = len(seen) // 3
+    for number in range(3):
+        assert all(torch.equal(scale, seen[number * each]) for scale in seen[number * each : (number + 1) * each])
+    assert bool((seen[0] == 1).all())
+    assert bool((seen[each] != 1).all())
+    assert not torch.equal(seen[each], seen[-1])
 
 
 def test_learned_features_are_not_summarised() -> None:

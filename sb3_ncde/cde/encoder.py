@@ -171,6 +171,12 @@ class NeuralCDE(nn.Module):
             )
         )
 
+    @property
+    def has_learned(self) -> bool:
+        """Whether its scales have taken anything in."""
+        scales = (self.increment_scale, self.summary_scale)
+        return any(bool(scale.count.any()) for scale in scales if scale is not None)
+
     def share_scale(self, other: "NeuralCDE") -> None:
         """Have one scale of increments with another encoder of the same features, whatever either learns from."""
         self.increment_scale, self.summary_scale = other.increment_scale, other.summary_scale

@@ -139,7 +139,11 @@ class Learning:
             newest = np.where(counted_now == 0, np.nan, newest)
         summaries: tuple[Array, ...] = ()
         if layout.traces is not None:
-            summaries = (layout.traces.values(rows[:, layout.observed_size :], counted_now),)
+            summary = layout.traces.values(rows[:, layout.observed_size :], counted_now)
+            if counted_now is not None:  # what was never observed is no value
+                unseen = np.tile(counted_now == 0, layout.traces.n_groups - 1)
+                summary[:, : unseen.shape[1]][unseen] = np.nan
+            summaries = (summary,)
         inner = knots > 0
         changes = newest_changes(path, self.control_dim, counts, knots[inner], windows[inner], self.rates)
         self._pending = [*self._pending[1 - MAX_PENDING :], (newest, changes, *summaries)]

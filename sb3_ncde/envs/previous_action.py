@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_ncde.envs.spaces import Floats
+from sb3_ncde.envs.spaces import BoxWithMissing, Floats
 
 
 class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -42,7 +42,8 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         if isinstance(space, spaces.Box) and self._columns:
             low = np.concatenate([space.low, *(box.low for box in added.values())])
             high = np.concatenate([space.high, *(box.high for box in added.values())])
-            self.observation_space = type(space)(low.astype(np.float32), high.astype(np.float32))
+            kind = BoxWithMissing if isinstance(space, BoxWithMissing) else spaces.Box
+            self.observation_space = kind(low.astype(np.float32), high.astype(np.float32))
             return
         known = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
         taken = sorted(known.keys() & added.keys())

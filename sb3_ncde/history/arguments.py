@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.history.time_source import TIME_KINDS
@@ -50,22 +51,22 @@ class HistoryArguments:
             )
 
     def _check_traces(self) -> None:
-        traces = self.traces
-        if traces is None or isinstance(traces, bool):
-            return
-        if isinstance(traces, str) or not isinstance(traces, Sequence):
+        traces: Any = self.traces
+        if isinstance(traces, bool) or traces is None:
+            traces = DEFAULT_TIME_CONSTANTS if traces else None
+        elif isinstance(traces, str | bytes) or not isinstance(traces, Sequence):
             raise TypeError(f"traces={traces!r}: expected a list of time constants in nominal steps, true or null.")
-        for constant in traces:
-            check_positive("traces", constant, "a time constant in nominal steps")
-        # A list, as YAML and a saved policy have it.
-        object.__setattr__(self, "traces", [float(constant) for constant in traces])
+        else:
+            for constant in traces:
+                check_positive("traces", constant, "a time constant in nominal steps")
+            traces = tuple(map(float, traces))
+        # What is saved says which they are, whatever true stands for by then.
+        object.__setattr__(self, "traces", traces)
 
     @property
     def time_constants(self) -> tuple[float, ...] | None:
         """Of the traces, or None where there are none; perhaps none beside first observation, mean and count."""
-        if isinstance(self.traces, bool) or self.traces is None:
-            return DEFAULT_TIME_CONSTANTS if self.traces else None
-        return tuple(self.traces)
+        return self.traces  # type: ignore[return-value]  # as __post_init__ has made it
 
     @property
     def hop(self) -> int:

@@ -9,12 +9,15 @@ from sb3_ncde.history.flattening import Flattening
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
 
+REMAINDER_AMONG_STARTS = 3
+"""Behind features, first values and means: what float32 leaves of means."""
+
 
 def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, convert: Callable[[Any], Any]) -> Array:
     """Return histories, (P,) or (rows, P), with their observations converted. What is not in use remains 0.
 
-    Summaries are converted as well: first values, means and filters of observations are means of them, and what is
-    converted is scaled and moved.
+    Summaries are converted as well: first values, means and filters of observations are means of them. Where the
+    conversion clips, this is not quite the summary of what has been clipped.
 
     :param packed: histories
     :param space: of them
@@ -29,19 +32,16 @@ def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, 
     counted = (np.arange(length) >= length - points[:, None])[..., None]
     if layout.missing_values:
         counted = counted & (slots[..., size : 2 * size] > 0)
-    starts, filters = [0], layout.slot_size
+    starts = [0]
     if layout.traces is not None:
-        starts += range(layout.observed_size, layout.slot_size - 1 - layout.traces.n_extra, size)
-        filters = layout.observed_size + 2 * size
-    for start in starts:
+        starts += [layout.observed_size + size * group for group in range(layout.traces.n_groups)]
+    for place, start in enumerate(starts):
         values = slots[..., start : start + size]  # a view
-        shares: Any = 1.0
-        if layout.traces is not None and layout.missing_values and start >= filters:
-            place = start + len(layout.traces.time_constants) * size
-            shares = slots[..., place : place + size]
-        means = values / np.where(shares > 0, shares, 1.0)
-        new = _features(means.reshape(-1, size), space.flattening, names, convert).reshape(values.shape)
-        values[...] = np.where(counted, new * shares, 0.0)
+        if place == REMAINDER_AMONG_STARTS:
+            values[...] = 0.0
+            continue
+        new = _features(values.reshape(-1, size), space.flattening, names, convert).reshape(values.shape)
+        values[...] = np.where(counted, new, 0.0)
     histories: Array = result.reshape(packed.shape)
     return histories
 

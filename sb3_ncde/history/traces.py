@@ -9,8 +9,8 @@ and count together are a sum.
 All are linear recurrences v <- a v + b, whose a and b are data. A step of them serves acting; sequences are unrolled by
 an associative scan, in as many operations as the logarithm of their length (Blelloch 1990).
 
-Where values may be missing, an interval counts for the features that are observed at its end: their filter is the
-filter of the values that count over the filter of what counts. It is 0 until a feature has been observed.
+A value that is missing is held, as on the path that the equation runs along: mean and count are of what is observed,
+filters begin with a feature's first value, and all are 0 before it.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ DEFAULT_TIME_CONSTANTS = (4.0, 16.0, 64.0, 256.0)
 CLIP = 10.0
 """Bound of the scaled numbers of a summary, as VecNormalize has for observations: a mean that was next to 0 in what has
 been learned from may grow a hundred times when its feature begins to move."""
+_FIRST, _MEAN, _REMAINDER, _FILTERS = range(4)
+"""Groups of columns; of filters, the first."""
 Booleans = npt.NDArray[np.bool_]
 
 
@@ -33,8 +35,8 @@ Booleans = npt.NDArray[np.bool_]
 class Traces:
     """The columns of a summary, (..., M), in a slot of the history.
 
-    They are, in groups of D: first values, means, K filters, and with missing values K filters of what counts; without
-    missing values at last one column with the count.
+    They are, in groups of D: first values, means, what float32 leaves of the means, K filters; without missing values
+    at last one column with the count.
 
     :param time_constants: K of them, tau, in nominal steps
     :param features_dim: D
@@ -48,7 +50,7 @@ class Traces:
     @cached_property
     def n_groups(self) -> int:
         """Groups of D columns."""
-        return 2 + len(self.time_constants) * (2 if self.missing_values else 1)
+        return 3 + len(self.time_constants)
 
     @cached_property
     def size(self) -> int:
@@ -56,14 +58,9 @@ class Traces:
         return self.n_groups * self.features_dim + (0 if self.missing_values else 1)
 
     @cached_property
-    def n_extra(self) -> int:
-        """Columns at the end that are no means of observations: shares of filters, or the count."""
-        return len(self.time_constants) * self.features_dim if self.missing_values else 1
-
-    @cached_property
     def values_size(self) -> int:
         """Numbers of a summary as networks are given it."""
-        return (2 + len(self.time_constants)) * self.features_dim + (self.features_dim if self.missing_values else 1)
+        return (self.n_groups - 1) * self.features_dim + (self.features_dim if self.missing_values else 1)
 
     def unroll(
         self,
@@ -83,17 +80,20 @@ class Traces:
         :param elapsed: nominal steps since the observation before, (N, T, 1)
         :param starts: whether an observation is the first of its episode, (N, T, 1)
         """
-        dtype = line.dtype
+        dtype, own = line.dtype, self.n_groups * self.features_dim
         # In float32, (n - 1) / n and 1 / n do not add up to 1, and of 100,000 steps the mean would be 1e-4 off.
-        line, counts, elapsed = (values.astype(np.float64) for values in (line, counts, elapsed))
+        before, line, counts, elapsed = (values.astype(np.float64) for values in (before, line, counts, elapsed))
         keep, add = self._coefficients(line[:, :-1], line[:, 1:], counts, observed, elapsed, starts)
-        groups = before[:, : self.n_groups * self.features_dim].reshape(len(before), self.n_groups, -1)
+        groups = before[:, :own].reshape(len(before), self.n_groups, -1)
+        groups[:, _MEAN] += groups[:, _REMAINDER]
         add[:, 0] += keep[:, 0] * groups
         shift = 1
         while shift < add.shape[1]:
             add[:, shift:] += keep[:, shift:] * add[:, :-shift]
             keep[:, shift:] = keep[:, shift:] * keep[:, :-shift]
             shift *= 2
+        # A mean of many moves by less than float32 can tell from one observation to the next.
+        add[:, :, _REMAINDER] = add[:, :, _MEAN] - add[:, :, _MEAN].astype(dtype)
         columns = add.reshape(*add.shape[:2], -1)
         if not self.missing_values:
             columns = np.concatenate((columns, counts), axis=2)
@@ -108,32 +108,26 @@ class Traces:
         :param new: values at it, (N, T, D)
         """
         shape = (*new.shape[:2], self.n_groups)
-        n_filters, goes_on = len(self.time_constants), ~starts
-        keep = np.empty((*shape, 1 if observed is None else new.shape[2]), new.dtype)
-        add = np.empty((*shape, new.shape[2]), new.dtype)
+        goes_on = ~starts
+        keep = np.zeros((*shape, 1 if observed is None else new.shape[2]), new.dtype)
+        add = np.zeros((*shape, new.shape[2]), new.dtype)
         times_observed = np.maximum(counts, 1)
         if observed is None:
             begins, counted = starts, np.ones_like(starts)
-            known = goes_on
         else:
             begins, counted = observed & (counts == 1), observed
-            known = goes_on & (counts > observed)  # observed before, in this episode
-        keep[:, :, 0] = goes_on & ~begins
-        add[:, :, 0] = np.where(begins, new, 0.0)
-        keep[:, :, 1] = goes_on * np.where(counted, (counts - 1) / times_observed, 1.0)
-        add[:, :, 1] = np.where(counted, new / times_observed, 0.0)
-        old = np.where(known, old, new)
+        keep[:, :, _FIRST] = goes_on & ~begins
+        add[:, :, _FIRST] = np.where(begins, new, 0.0)
+        keep[:, :, _MEAN] = goes_on * np.where(counted, (counts - 1) / times_observed, 1.0)
+        add[:, :, _MEAN] = np.where(counted, new / times_observed, 0.0)
+        change = new - old
         for number, constant in enumerate(self.time_constants):
-            place = 2 + number
             steps = elapsed / constant
-            decay = np.exp(-steps)
-            mean_decay = np.where(steps > 0, -np.expm1(-steps) / np.where(steps > 0, steps, 1.0), 1.0)
-            keep[:, :, place] = decay * goes_on
-            filtered = np.where(starts, new, new - decay * old - (new - old) * mean_decay)
-            add[:, :, place] = np.where(counted, filtered, 0.0)
-            if observed is not None:
-                keep[:, :, place + n_filters] = keep[:, :, place]
-                add[:, :, place + n_filters] = np.where(counted, np.where(starts, 1.0, 1.0 - decay), 0.0)
+            gained = -np.expm1(-steps)  # 1 - exp(-t / tau)
+            lag = np.where(steps > 0, gained / np.where(steps > 0, steps, 1.0), 1.0)
+            keep[:, :, _FILTERS + number] = (1.0 - gained) * (goes_on & ~begins)
+            going_on = np.where(goes_on, old * gained + change * (1.0 - lag), 0.0)
+            add[:, :, _FILTERS + number] = np.where(begins, new, going_on)
         return keep, add
 
     def values(self, summary: Array, counts: Array | None) -> Array:
@@ -142,16 +136,8 @@ class Traces:
         :param summary: columns, (..., M)
         :param counts: of the observations of each feature, (..., D), where they may be missing
         """
-        if counts is None:
-            values: Array = summary.copy()
-            values[..., -1] = np.log(np.maximum(summary[..., -1], 1.0))
-            return values
-        own = (2 + len(self.time_constants)) * self.features_dim
-        shares = summary[..., own:]
-        filters = summary[..., 2 * self.features_dim : own]
-        filters = np.where(shares > 0, filters / np.where(shares > 0, shares, 1.0), 0.0)
-        return np.concatenate(
-            (summary[..., : 2 * self.features_dim], filters, np.log(np.maximum(counts, 1.0))),
-            axis=-1,
-            dtype=summary.dtype,
-        )
+        size = self.features_dim
+        own = self.n_groups * size
+        numbers = np.log(np.maximum(summary[..., own:] if counts is None else counts, 1.0))
+        parts = (summary[..., : _REMAINDER * size], summary[..., _FILTERS * size : own], numbers)
+        return np.concatenate(parts, axis=-1, dtype=summary.dtype)
