@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import gymnasium as gym
+import pandas as pd
 import pytest
 import yaml
 
@@ -271,3 +272,19 @@ def test_a_part_of_the_suite_runs_as_a_part() -> None:
     collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(line.startswith("tests/test_sensors.py") for line in collected.splitlines() if "::" in line)
     assert "$(or $(ARGS),-n 2 --cov)" in (ROOT / "Makefile").read_text()
+
+
+def test_figures_of_other_algorithms_are_those_of_the_file() -> None:
+    """Each row of the page's table, from the agents one by one."""
+    results = pd.read_csv(DOCS / "off_policy.csv")
+    rows = re.findall(
+        r"^\| (\w+)NoVel, \w+ \| ([\d,]+) \| (.*) \|$", (DOCS / "algorithms.md").read_text(), re.MULTILINE
+    )
+    assert {row[0] for row in rows} == set(results["task"])
+    for task, steps, cells in rows:
+        of_row = results[(results["task"] == task) & (results["steps"] == int(steps.replace(",", "")))]
+        for agent, cell in zip(("memory", "stacked frames", "full state"), cells.split(" | "), strict=True):
+            means = of_row.loc[of_row["agent"] == agent, "mean"]
+            spread = means.std() if len(means) > 1 else 0.0
+            expected = f"{means.mean():.1f} +- {spread:.1f} ({means.min():.1f}), {len(means)}" if len(means) else "-"
+            assert cell == expected, (task, agent)
