@@ -128,9 +128,30 @@ def test_carried_solutions_are_never_stale(seed: int, length: int, hop: int) -> 
                 extractor(th.from_numpy(np.repeat(run.last, 2, 0)))
             rows = th.from_numpy(run.last)
             if event != 4:
-                expected = copy.deepcopy(extractor)(rows)  # whose first call it is
+                with th.enable_grad():  # as in an update: all windows are solved anew
+                    expected = extractor(rows.clone()).detach()
                 np.testing.assert_allclose(extractor(rows).numpy(), expected.numpy(), atol=1e-5)
             run.step()
+
+
+def test_what_is_prepared_for_a_minibatch_is_never_stale() -> None:
+    """Rows that are changed in place, and a scale that is, or becomes another: each is noticed."""
+    run = Run("box", 2, 40, 6, 0, history_length=3)
+    for _ in range(4):
+        run.step()
+    extractor = NCDEExtractor(run.env.observation_space)
+    rows, scale = th.from_numpy(run.last), extractor.encoder.increment_scale
+
+    def check() -> None:
+        np.testing.assert_array_equal(extractor(rows).detach(), extractor(rows.clone()).detach())
+
+    check()
+    rows[:, -3] += 1.0
+    check()
+    scale.scale = scale.scale * 2
+    check()
+    scale.scale.mul_(2)
+    check()
 
 
 def test_gradients_reach_observations() -> None:

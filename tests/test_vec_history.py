@@ -148,6 +148,7 @@ def test_what_was_observed_before_normalisation() -> None:
             expected: Any = plain.step(action)
             found = env.step(action)
             np.testing.assert_array_equal(expected[0], env.get_original_obs())
+            np.testing.assert_array_equal(expected[1], env.get_original_reward())
             np.testing.assert_array_equal(env.normalize_obs(env.get_original_obs())[:, :2], found[0][:, :2])
             newest = env.observation_space.layout.newest  # the others were normalised by statistics of their time
             np.testing.assert_allclose(env.unnormalize_obs(found[0])[:, newest], expected[0][:, newest], atol=1e-4)
