@@ -140,12 +140,28 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         if self.handle_timeout_termination:
             self.timeouts[row] = [info.get("TimeLimit.truncated", False) for info in infos]
         self._next, self._next_seen = self._records.of(next_obs), next_obs[:, 0].astype(np.int64)
+        lost = ~done.astype(bool) & ~self._follows(obs, next_obs)
+        if lost.any():  # the environments were reset without the algorithm knowing, by an evaluation perhaps
+            self._reach[row] = 2 * self.buffer_size
+            self.timeouts[row - 1, lost & (self._in_a_row > 1)] = True
+            self._next_seen[lost] = 0
         for env in np.flatnonzero(done):
             self._keep_apart(row, int(env), self._next[env])
             self._next_seen[env] = 0
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
+
+    def _follows(self, obs: Array, next_obs: Array) -> npt.NDArray[np.bool_]:
+        """Return whether each history is the one before with one more observation, (N,)."""
+        layout = self.layout
+        seen, slot = next_obs[:, 0].astype(np.int64), layout.slot_size
+        unused = layout.rule.phases.unused[layout.rule.phase(seen)][:, :-1]
+        earlier = obs[:, 2 + slot :].reshape(len(obs), -1, slot)
+        same = np.where(unused, 0.0, earlier).reshape(len(obs), -1) == next_obs[:, 2 : layout.packed_size - slot]
+        counted = seen == layout.rule.wrap(obs[:, 0].astype(np.int64) + 1)
+        follows: npt.NDArray[np.bool_] = counted & same.all(axis=1)
+        return follows
 
     def _keep_apart(self, row: int, env: int, record: Array) -> None:
         """Keep the observation after a row apart, as the row after it is of something else."""
@@ -218,10 +234,9 @@ class HistoryReplayBuffer(NStepReplayBuffer):
     def memory_report(self) -> str:
         """Return in words how much memory the buffer takes, and would take as a stock buffer of stacked frames."""
         n_rows, layout = self.buffer_size * self.n_envs, self.layout
-        item = max(part.dtype().itemsize for part in self.observation_space.flattening.parts)  # type: ignore[attr-defined]
-        stacked = (
-            2 * layout.rule.history_length * layout.features_dim * item + 12 + self.actions.itemsize * self.action_dim
-        )
+        parts = [part.space for part in self._space.flattening.parts]
+        item = sum(int(np.prod(part.shape or ())) * part.dtype.itemsize for part in parts)  # type: ignore[union-attr]
+        stacked = 2 * layout.rule.history_length * item + 12 + self.actions.itemsize * self.action_dim
         return (
             f"{n_rows:,} transitions, histories of {layout.rule.history_length} observations of {layout.features_dim} "
             f"numbers: {self.nbytes / 1e9:.3f} GB (stacked frames in a ReplayBuffer of SB3: "

@@ -5,12 +5,13 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import gymnasium as gym
-from sb3_contrib import ARS
+from sb3_contrib import ARS, TQC
+from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, is_vecenv_wrapped
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ncde.buffers import HistoryReplayBuffer
@@ -19,6 +20,8 @@ from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.torch_layers import NCDEExtractor
 from sb3_ncde.vec_history import VecHistory
 
+FUSED = (SAC, TD3, TQC, DQN)
+"""Algorithms whose optimizer is PyTorch's Adam as it is; the others have settings of their own for it."""
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
 
@@ -42,7 +45,7 @@ def with_memory(
             replay_buffer_class=HistoryReplayBuffer,
         )
 
-    with PyTorch's fused Adam, which makes the same steps in a fraction of the time for such small networks. An
+    with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks. An
     environment of an evaluation has to be wrapped in VecHistory with the same arguments.
 
     :param algorithm: SAC, TD3, DDPG, DQN, TQC, QRDQN, CrossQ, PPO, A2C, TRPO, MaskablePPO, ...
@@ -61,26 +64,31 @@ def with_memory(
     env = _with_histories(env, {name: kwargs.pop(name) for name in remembered & kwargs.keys()})
     if issubclass(algorithm, OffPolicyAlgorithm):
         buffer_class = kwargs.setdefault("replay_buffer_class", HistoryReplayBuffer)
-        if isinstance(buffer_class, type) and issubclass(buffer_class, HerReplayBuffer):
+        if issubclass(buffer_class, HerReplayBuffer):
             raise TypeError(
                 "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its "
                 "observations in it: hindsight experience replay is not supported."
             )
-        if buffer_class is HistoryReplayBuffer and kwargs.get("n_steps", 1) > 1:
+        if issubclass(buffer_class, HistoryReplayBuffer) and kwargs.get("n_steps", 1) > 1:
             # SB3 hands these to its own buffer only.
             several = {"n_steps": kwargs.pop("n_steps"), "gamma": kwargs.get("gamma", _default(algorithm, "gamma"))}
             kwargs["replay_buffer_kwargs"] = several | (kwargs.get("replay_buffer_kwargs") or {})
     defaults: dict[str, Any] = {"features_extractor_class": NCDEExtractor}
     if features_extractor_kwargs:
         defaults["features_extractor_kwargs"] = features_extractor_kwargs
-    if "optimizer_class" not in (policy_kwargs or {}):
+    if issubclass(algorithm, FUSED) and "optimizer_class" not in (policy_kwargs or {}):
         defaults["optimizer_kwargs"] = {"fused": True}
     return algorithm(policy, env, policy_kwargs=defaults | (policy_kwargs or {}), **kwargs)
 
 
-def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, Any]) -> VecHistory:
+def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, Any]) -> VecEnv:
     """Return environments wrapped in VecHistory."""
-    if isinstance(env, VecHistory):
+    if isinstance(env, VecEnv) and is_vecenv_wrapped(env, VecHistory):
+        if isinstance(env, VecNormalize) and not isinstance(env, VecHistory):
+            raise ValueError(
+                "VecNormalize is wrapped around VecHistory, whose counts and times are not to be normalised: put it "
+                "inside, VecHistory(VecNormalize(venv))."
+            )
         if arguments:
             given = ", ".join(sorted(arguments))
             raise TypeError(f"The environments are wrapped in VecHistory already: give it {given}.")

@@ -122,7 +122,8 @@ class NCDEExtractor(BaseFeaturesExtractor):
                 if seen is not None:
                     return seen.to(observations.device)
         of_data = self.extractor is None and self.encoder.control is None and not observations.requires_grad
-        if not of_data or observations.is_inference():
+        # What NumPy may write to, without PyTorch knowing, is not kept.
+        if not of_data or observations.is_inference() or not observations.untyped_storage().resizable():
             return self.encoder.encode(self.encoder.prepare(self._sequences(observations)))
         prepared = self._recent.get(observations, scale)
         if prepared is None:

@@ -99,8 +99,8 @@ class VecHistory(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         flat = self._read(observations, dones)
         for env in np.flatnonzero(dones):
-            if "terminal_observation" in infos[env]:
-                last = infos[env]["terminal_observation"]
+            last = infos[env].get("terminal_observation")
+            if last is not None:
                 infos[env]["terminal_observation"] = self._terminal(
                     last, flat, dones & (np.arange(self.num_envs) != env), int(env)
                 )

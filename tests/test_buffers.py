@@ -150,6 +150,36 @@ def test_a_buffer_that_begins_within_an_episode_samples_whole_histories() -> Non
     assert len({obs.tobytes() for obs in batch.observations.numpy()}) == 4  # of 7, those whose window is stored
 
 
+def test_a_reset_that_the_algorithm_does_not_know_of_mixes_no_episodes() -> None:
+    """An evaluation on the environments of the training, or two agents on the same."""
+    run = Run("box", 2, 60, 30, seed=0, history_length=3)
+    for step in range(40):
+        before = run.last
+        run.step()
+        if step % 7 == 3:  # between a step and its storing, as a callback does
+            run.env.reset()
+        acted = run.stored[-1]
+        assert acted[1] is before
+    known = {(obs[env].tobytes(), after[env].tobytes()) for _, obs, after, _ in run.stored for env in range(2)}
+    batch = run.buffer.sample(400)
+    for obs, after in zip(batch.observations.numpy(), batch.next_observations.numpy(), strict=True):
+        assert (obs.tobytes(), after.tobytes()) in known
+
+
+def test_samples_are_normalised_by_the_environments_of_the_algorithm() -> None:
+    env = VecNormalize(make_vec_env(RandomWalk, 2, seed=0, env_kwargs={"action_space": spaces.Box(-1, 1, (1,))}))
+    model: Any = with_memory(SAC, env, history_length=3, learning_starts=100, device="cpu", seed=0)
+    model.learn(60)
+    samples = []
+    for by in (None, model.get_vec_normalize_env()):
+        np.random.seed(0)  # noqa: NPY002
+        samples.append(model.replay_buffer.sample(20, by))
+    plain, normalized = samples
+    np.testing.assert_array_equal(model.get_env().normalize_obs(plain.observations.numpy()), normalized.observations)
+    assert not np.array_equal(plain.observations, normalized.observations)
+    assert not np.array_equal(plain.rewards, normalized.rewards)
+
+
 @pytest.mark.parametrize("kind", ["box", "image", "dict"])
 def test_a_saved_buffer_is_the_same(kind: str, tmp_path: Path) -> None:
     run = Run(kind, 2, 10, 5, seed=0, history_length=3, **KINDS[kind])

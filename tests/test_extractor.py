@@ -148,6 +148,12 @@ def test_what_is_prepared_for_a_minibatch_is_never_stale() -> None:
     check()
     rows[:, -3] += 1.0
     check()
+    run.last[:, -3] += 1.0  # whose memory it shares
+    check()
+    rows = rows.clone()
+    check()
+    rows[:, -3] += 1.0
+    check()
     scale.scale = scale.scale * 2
     check()
     scale.scale.mul_(2)
@@ -335,7 +341,7 @@ def test_images_go_through_their_extractor_observation_by_observation() -> None:
         model = make(SAC, walk(observation=observation, action_space=BOX), buffer_size=100)
         model.learn(24)
         extractor = extractors(model)[0]
-        run = Run("image", 2, 20, 9, 0, history_length=3) if observation == "image" else None
+        run = Run("image", 2, 20, 2, 0, history_length=3) if observation == "image" else None
         if run is None:
             continue
         for _ in range(4):
@@ -348,10 +354,10 @@ def test_images_go_through_their_extractor_observation_by_observation() -> None:
         count = int(space.layout.rule.points(run.last[:1, :1].astype(np.int64)).item())
         alone = cnn(slots[0, -count:, :-1].reshape(count, *space.observed.shape) / 255.0)
         state: Any = tuple(th.zeros(1, 1, extractor.encoder.hidden_size) for _ in range(2))
-        if int(run.last[0, 0]) == count:
-            newest = th.cat((alone, slots[0, -count:, -1:]), dim=1)
-            features, _ = extractor.encoder.unroll(newest, state, th.tensor([1.0] + [0.0] * (count - 1)))
-            np.testing.assert_allclose(features[-1].numpy(force=True), together[0].numpy(force=True), atol=1e-5)
+        assert int(run.last[0, 0]) == count
+        newest = th.cat((alone, slots[0, -count:, -1:]), dim=1)
+        features, _ = extractor.encoder.unroll(newest, state, th.tensor([1.0] + [0.0] * (count - 1)))
+        np.testing.assert_allclose(features[-1].numpy(force=True), together[0].numpy(force=True), atol=1e-5)
         together.sum().backward()
         assert all(weight.grad is not None and bool(weight.grad.any()) for weight in list(cnn.parameters())[:2])
 
@@ -453,6 +459,29 @@ def test_a_trace_is_refused() -> None:
         th.jit.trace(model.actor.features_extractor, th.as_tensor(model.get_env().reset()))  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_optimizer_is_the_algorithm_s_own(algorithm: Any) -> None:
+    """But for its being fused, where that is known to change nothing else."""
+    short = make(algorithm)
+    policy_kwargs: Any = {"features_extractor_class": NCDEExtractor, "net_arch": [16]}
+    extra: Any = {"replay_buffer_class": HistoryReplayBuffer, "batch_size": 8} if algorithm in OFF_POLICY else {}
+    long = algorithm("MlpPolicy", short.get_env(), policy_kwargs=policy_kwargs, device="cpu", **extra)
+    settings = []
+    for model in (short, long):
+        optimizer = getattr(model.policy, "optimizer", None) or model.policy.actor.optimizer
+        settings.append((type(optimizer), {**optimizer.defaults, "fused": None}))
+    assert settings[0] == settings[1]
+
+
+def test_acting_under_inference_mode_may_be_followed_by_learning() -> None:
+    for algorithm in (SAC, PPO):
+        model = make(algorithm)
+        model.learn(40)
+        with th.inference_mode():
+            model.predict(model.get_env().reset())
+        model.learn(40)
+
+
 def test_with_memory_takes_what_sb3_takes() -> None:
     """An id, an environment, several; an algorithm's other arguments; a buffer of the user's."""
     small: Any = {"n_steps": 16, "batch_size": 16}
@@ -471,6 +500,8 @@ def test_with_memory_refuses_what_cannot_be() -> None:
         make(SAC, replay_buffer_class=HerReplayBuffer)
     with pytest.raises(TypeError, match=r"latent_size is an argument of NCDEExtractor: features_extractor_kwargs=dict"):
         make(SAC, latent_size=4)
+    with pytest.raises(ValueError, match=r"VecNormalize is wrapped around VecHistory.*put it inside"):
+        make(SAC, VecNormalize(VecHistory(walk(action_space=BOX))))
     with pytest.raises(TypeError, match="wrapped in VecHistory already: give it history_length"):
         make(SAC, VecHistory(walk(action_space=BOX)), history_length=3)
     with pytest.raises(TypeError, match="ARS has a policy of its own, which takes no features extractor"):

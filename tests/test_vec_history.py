@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO, SAC
@@ -46,6 +46,7 @@ def steps(env: Any, count: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30)
 @given(length=st.integers(1, 6), hop=st.integers(1, 6), seed=st.integers(0, 2**16))
 def test_histories_are_those_of_ncde_policy(kind: str, length: int, hop: int, seed: int) -> None:
     """Bit for bit, of the same observations."""

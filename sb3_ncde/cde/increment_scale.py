@@ -54,9 +54,10 @@ class IncrementScale(nn.Module):
 
     def renew(self) -> None:
         """Put the scale of all that has been observed to use; of a channel that never was, it remains 1."""
-        rms = self.mean_square.clamp(min=0.0).sqrt()  # who evolves a policy adds noise to all of its numbers
-        # A new tensor, not a new value: gradients of an update that goes on may still need the old one.
-        self.scale = th.minimum(rms.reciprocal(), (rms / self.at_rest).clamp(min=1.0))
+        with th.inference_mode(False):  # who acts under inference mode may go on learning
+            rms = self.mean_square.clamp(min=0.0).sqrt()  # who evolves a policy adds noise to all of its numbers
+            # A new tensor, not a new value: gradients of an update that goes on may still need the old one.
+            self.scale = th.minimum(rms.reciprocal(), (rms / self.at_rest).clamp(min=1.0))
 
     def observe(self, changes: Array) -> None:
         """Take in changes and rates that took time, unscaled, (rows, V); NaN where a value was not observed."""
@@ -68,7 +69,8 @@ class IncrementScale(nn.Module):
         count = np.minimum(self.count.numpy(force=True) + rows, MEMORY)
         before = self.mean_square.numpy(force=True)
         after = before + (mean - before) * (rows / np.maximum(count, 1.0))
-        self.count, self.mean_square = self._like_scale(count), self._like_scale(after)
+        with th.inference_mode(False):
+            self.count, self.mean_square = self._like_scale(count), self._like_scale(after)
 
     def _like_scale(self, values: Array) -> th.Tensor:
         return th.from_numpy(values).to(self.scale)

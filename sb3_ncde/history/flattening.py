@@ -49,7 +49,7 @@ class Part(NamedTuple):
             ]
             return hot
         if isinstance(self.space, spaces.MultiDiscrete):
-            choices = values.astype(np.int64).reshape(len(values), -1).T
+            choices = (values.astype(np.int64).reshape(len(values), -1) - np.ravel(self.space.start)).T
             each = [
                 np.eye(int(n), dtype=np.float32)[choice] for n, choice in zip(self.space.nvec, choices, strict=True)
             ]
