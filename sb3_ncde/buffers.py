@@ -234,8 +234,8 @@ class HistoryReplayBuffer(NStepReplayBuffer):
     def memory_report(self) -> str:
         """Return in words how much memory the buffer takes, and would take as a stock buffer of stacked frames."""
         n_rows, layout = self.buffer_size * self.n_envs, self.layout
-        parts = [part.space for part in self._space.flattening.parts]
-        item = sum(int(np.prod(part.shape or ())) * part.dtype.itemsize for part in parts)  # type: ignore[union-attr]
+        parts: list[Any] = [part.space for part in self._space.flattening.parts]
+        item = sum(int(np.prod(part.shape or ())) * part.dtype.itemsize for part in parts)
         stacked = 2 * layout.rule.history_length * item + 12 + self.actions.itemsize * self.action_dim
         return (
             f"{n_rows:,} transitions, histories of {layout.rule.history_length} observations of {layout.features_dim} "
