@@ -8,7 +8,9 @@ import pytest
 import torch as th
 
 th.set_num_threads(1)
-hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
+# CI runs often, and each time with another seed.
+EXAMPLES = 30 if "CI" in os.environ else 100
+hypothesis.settings.register_profile("suite", deadline=None, print_blob=True, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("suite")
 
 # setdefault: the workers of pytest-xdist inherit the environment, so that all have the seed that is printed.
