@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer, Repl
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_ncde.acting.observation_history import follows
 from sb3_ncde.history.records import Records
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array, Integers
@@ -140,7 +141,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         if self.handle_timeout_termination:
             self.timeouts[row] = [info.get("TimeLimit.truncated", False) for info in infos]
         self._next, self._next_seen = self._records.of(next_obs), next_obs[:, 0].astype(np.int64)
-        lost = ~done.astype(bool) & ~self._follows(obs, next_obs)
+        lost = ~done.astype(bool) & ~follows(obs, next_obs, self.layout)
         if lost.any():  # the environments were reset without the algorithm knowing, by an evaluation perhaps
             self._reach[row] = 2 * self.buffer_size
             self.timeouts[row - 1, lost & (self._in_a_row > 1)] = True
@@ -151,17 +152,6 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
-
-    def _follows(self, obs: Array, next_obs: Array) -> npt.NDArray[np.bool_]:
-        """Return whether each history is the one before with one more observation, (N,)."""
-        layout = self.layout
-        seen, slot = next_obs[:, 0].astype(np.int64), layout.slot_size
-        unused = layout.rule.phases.unused[layout.rule.phase(seen)][:, :-1]
-        earlier = obs[:, 2 + slot :].reshape(len(obs), -1, slot)
-        same = np.where(unused, 0.0, earlier).reshape(len(obs), -1) == next_obs[:, 2 : layout.packed_size - slot]
-        counted = seen == layout.rule.wrap(obs[:, 0].astype(np.int64) + 1)
-        follows: npt.NDArray[np.bool_] = counted & same.all(axis=1)
-        return follows
 
     def _keep_apart(self, row: int, env: int, record: Array) -> None:
         """Keep the observation after a row apart, as the row after it is of something else."""

@@ -159,8 +159,8 @@ def test_the_adjoint_s_gradients_are_those_through_the_steps(control_size: int |
         output, _ = encoder(sequences.flatten(0, 1), (empty, empty), th.zeros(12))
         (output**2).sum().backward()
         gradients.append([parameter.grad for parameter in encoder.parameters()])
-    for direct, adjoint in zip(*gradients, strict=True):  # the adjoint's is of the equation, not of the steps
-        th.testing.assert_close(adjoint, direct, rtol=2e-4, atol=1e-5)
+    for direct, adjoint in zip(*gradients, strict=True):  # some are of order 1,000, and so is the solver's error
+        assert (adjoint - direct).abs().max() <= 1e-6 * direct.abs().max().clamp(min=1.0)
 
 
 def test_gradients_are_finite_where_windows_of_one_point_and_full_ones_mix() -> None:

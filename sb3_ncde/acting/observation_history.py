@@ -6,6 +6,7 @@ The same as :class:`sb3_ncde.history.observation_history.ObservationHistory` doe
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array, Integers, WindowRule
@@ -37,6 +38,17 @@ def unpack(state: tuple[Array, Array], rule: WindowRule) -> Histories:
     packed = np.concatenate(state, axis=2)[0]
     seen = packed[:, 0].astype(np.int64)
     return Histories(packed, rule.phase(seen), empty=True, most=int(seen.max()))
+
+
+def follows(before: Array, after: Array, layout: Layout) -> npt.NDArray[np.bool_]:
+    """Return whether each history, (N, P), is the one before with one more observation, (N,)."""
+    slot, used, rule = layout.slot_size, layout.packed_size, layout.rule
+    seen = after[:, 0].astype(np.int64)
+    unused = rule.phases.unused[rule.phase(seen)][:, :-1]
+    earlier = before[:, 2 + slot : used].reshape(len(before), -1, slot)
+    same = np.where(unused, 0.0, earlier).reshape(len(before), -1) == after[:, 2 : used - slot]
+    counted: npt.NDArray[np.bool_] = seen == rule.wrap(before[:, 0].astype(np.int64) + 1)
+    return counted & same.all(axis=1)
 
 
 def append(histories: Histories, features: Array, time: Array, starts: Array, layout: Layout) -> Histories:

@@ -8,10 +8,9 @@ import numpy as np
 from sb3_ncde.acting.description import Description, Weights
 from sb3_ncde.acting.interpolation import CURVED, INTERPOLATIONS, Bend, Interval
 from sb3_ncde.acting.networks import FEATURE_NORMS, linear, relu_mlp
-from sb3_ncde.acting.observation_history import Histories, append, unpack
+from sb3_ncde.acting.observation_history import Histories, append, follows, unpack
 from sb3_ncde.acting.path import Knots, advance
 from sb3_ncde.acting.solver import integrate
-from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.traces import CLIP
 from sb3_ncde.history.window_rule import Array, Integers
 
@@ -114,9 +113,10 @@ class Stepper:
         layout, followed = self.description.layout, self._followed
         seen = packed[:, 0].astype(np.int64)
         histories = Histories(packed, layout.rule.phase(seen), empty=False, most=0)
-        goes_on = followed is not None and _goes_on(followed.histories, histories, layout)
         self._followed = Followed(key, histories, None)
-        if followed is None or not goes_on:
+        if followed is None or followed.histories.packed.shape != packed.shape:
+            return None
+        if not (follows(followed.histories.packed, packed, layout) | (seen == 1)).all():
             return None
         newest = packed[:, layout.newest]
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
@@ -153,7 +153,7 @@ class Stepper:
     def _continue(self, solutions: Solutions, newest: Array, phase: Integers, weights: Weights) -> Solutions:
         """Carry the solutions over the newest interval, and begin the windows that begin.
 
-        :param newest: features (and counts) and elapsed time of the newest observations, (N, D + 1)
+        :param newest: slots of the newest observations, (N, slot_size)
         :param phase: of the step, (N,)
         """
         description, layout = self.description, self.description.layout
@@ -208,18 +208,6 @@ class Stepper:
         values = layout.traces.values(newest[:, layout.observed_size : -1], counts) * weights.summary_scale
         values = np.clip(values, -CLIP, CLIP)
         return values if weights.summary is None else linear(values, weights.summary)
-
-
-def _goes_on(before: Histories, after: Histories, layout: Layout) -> bool:
-    """Return whether each history is the one before with one more observation, or that of a new episode."""
-    if before.packed.shape != after.packed.shape:
-        return False
-    phases, slot, used = layout.rule.phases, layout.slot_size, layout.packed_size
-    if not ((after.phase == phases.following[before.phase]) | (after.phase == 1)).all():
-        return False
-    earlier = before.packed[:, 2 + slot : used].reshape(len(before.packed), -1, slot)
-    earlier = np.where(phases.unused[after.phase][:, :-1], 0.0, earlier)
-    return np.array_equal(earlier.reshape(len(earlier), -1), after.packed[:, 2 : used - slot])
 
 
 @cache
