@@ -17,9 +17,11 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from sb3_ncde.cde.arguments import EncoderArguments
-from sb3_ncde.cde.encoder import NeuralCDE, Prepared, refuse_to_be_traced
+from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.cde.path import Prepared
 from sb3_ncde.history.arguments import HistoryArguments, check_traces
 from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.history.validation import refuse_to_be_traced
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences
 

@@ -66,8 +66,8 @@ def encoders(draw: Any, dtype: th.dtype, smooth: bool = False) -> NeuralCDE:
     )
     encoder = NeuralCDE(history, arguments, draw(st.sampled_from([1.0, 0.05]))).to(dtype)
     encoder.increment_scale.scale.uniform_(0.5, 2.0)
-    if encoder.summary_scale is not None:
-        encoder.summary_scale.scale.uniform_(0.5, 20.0)  # so that some numbers are bounded
+    if encoder.summary is not None:
+        encoder.summary.scale.scale.uniform_(0.5, 20.0)  # so that some numbers are bounded
     return encoder
 
 

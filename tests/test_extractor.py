@@ -269,8 +269,10 @@ def test_actor_critic_and_targets_have_one_scale(algorithm: Any, shared: bool) -
         policies.append(copy.deepcopy(model.policy))
     for policy in policies:
         encoders: list[Any] = [each.encoder for each in policy.modules() if isinstance(each, NCDEExtractor)]
-        for name in ("increment_scale", "summary_scale"):
-            found = [getattr(encoder, name) for encoder in encoders]
+        for found in (
+            [encoder.increment_scale for encoder in encoders],
+            [encoder.summary.scale for encoder in encoders],
+        ):
             assert all(scale is found[0] for scale in found)
             assert bool((found[0].scale != 1).any())
 

@@ -224,7 +224,7 @@ def test_the_scale_of_summaries_changes_between_an_update_and_the_next_rollout_o
 
     def noting(method: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            seen.append(policy.lstm_actor.summary_scale.scale.clone())
+            seen.append(policy.lstm_actor.summary.scale.scale.clone())
             return method(*args, **kwargs)
 
         return call

@@ -48,7 +48,8 @@ def follows(before: Array, after: Array, layout: Layout) -> npt.NDArray[np.bool_
     earlier = before[:, 2 + slot : used].reshape(len(before), -1, slot)
     same = np.where(unused, 0.0, earlier).reshape(len(before), -1) == after[:, 2 : used - slot]
     counted: npt.NDArray[np.bool_] = seen == rule.wrap(before[:, 0].astype(np.int64) + 1)
-    return counted & same.all(axis=1)
+    counted &= same.all(axis=1)
+    return counted
 
 
 def append(histories: Histories, features: Array, time: Array, starts: Array, layout: Layout) -> Histories:

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
+from sb3_ncde.acting.description import Description
+from sb3_ncde.acting.interpolation import INTERPOLATIONS as INTERPOLATIONS_IN_NUMPY
+from sb3_ncde.acting.networks import FEATURE_NORMS as NORMS_IN_NUMPY
+from sb3_ncde.acting.stepper import Stepper
 from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.interpolation import INTERPOLATIONS
 from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, AdaptiveSolver, FixedSolver, Solver
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.plain_values import check_choice, check_integer, check_positive, check_type
 
 
@@ -111,3 +116,32 @@ class EncoderArguments:
         if self.solver in SOLVERS:
             return FixedSolver(self.solver, self.solver_steps)
         return AdaptiveSolver(self.solver, self.rtol, self.atol, self.adjoint)
+
+    def make_stepper(self, layout: Layout, control_dim: int, time_scale: float) -> Stepper | None:
+        """Return what steps in NumPy, where all that the arguments choose is there.
+
+        :param layout: of the histories
+        :param control_dim: K, controls of the path
+        :param time_scale: what a nominal step counts in the channel of time
+        """
+        choices = (
+            (self.solver, SOLVERS),
+            (self.interpolation, INTERPOLATIONS_IN_NUMPY),
+            (self.feature_norm, NORMS_IN_NUMPY),
+        )
+        if any(choice not in known for choice, known in choices):
+            return None
+        return Stepper(
+            Description(
+                layout=layout,
+                control_dim=control_dim,
+                time_scale=time_scale,
+                time_channel=self.time_channel,
+                rates=self.rates,
+                interpolation=self.interpolation,
+                tableau=SOLVERS[self.solver],
+                solver_steps=self.solver_steps,
+                feature_norm=self.feature_norm,
+                skip=self.skip,
+            )
+        )

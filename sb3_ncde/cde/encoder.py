@@ -4,57 +4,28 @@ z is solved for by :mod:`sb3_ncde.cde.fixed_solve` or :mod:`sb3_ncde.cde.solvers
 rollout by :mod:`sb3_ncde.acting.stepper`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
-from sb3_ncde.acting.description import Description
-from sb3_ncde.acting.interpolation import INTERPOLATIONS as INTERPOLATIONS_IN_NUMPY
-from sb3_ncde.acting.networks import FEATURE_NORMS as NORMS_IN_NUMPY
-from sb3_ncde.acting.stepper import Stepper
-from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.fixed_solve import solve, suits
 from sb3_ncde.cde.host_weights import EncoderOnHost, on_host
-from sb3_ncde.cde.increment_scale import AT_REST_IN_SUMMARIES, IncrementScale
+from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
-from sb3_ncde.cde.path import ControlPath, control_path
+from sb3_ncde.cde.path import ControlPath, Prepared, control_path
 from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import FixedSolver
+from sb3_ncde.cde.summary import Summary
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.learned_range import LearnedRange
 from sb3_ncde.history.observation_history import ObservationHistory, State
-from sb3_ncde.history.traces import CLIP
+from sb3_ncde.history.validation import refuse_to_be_traced
 from sb3_ncde.history.window_rule import Array
-from sb3_ncde.history.windows import Sequences, Windows
-
-
-def refuse_to_be_traced(name: str) -> None:
-    """Raise RuntimeError while PyTorch traces.
-
-    :param name: of what is traced
-    """
-    if th._C._get_tracing_state() is not None:
-        raise RuntimeError(
-            f"{name} cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
-            "outside of PyTorch, so that a trace would keep the windows of its example for ever."
-        )
-
-
-class Prepared(NamedTuple):
-    """What an encoder solves for.
-
-    :param newest: features and elapsed time of each step's newest observation, (N * T, D + 1)
-    :param windows: of the sequences
-    :param path: through the observations of the windows
-    """
-
-    newest: th.Tensor
-    windows: Windows
-    path: ControlPath
+from sb3_ncde.history.windows import Sequences
 
 
 class NeuralCDE(nn.Module):
@@ -71,9 +42,9 @@ class NeuralCDE(nn.Module):
 
     The letters of all shapes in this package: N sequences (environments at rollout, sequences in a minibatch),
     T steps of a sequence, H points in a window (of a batch: in its longest), S the hop, L = ceil(H/S) open windows,
-    B windows in one solve, D features of one observation (in a history with missing values twice as many: what is held,
-    and how often it has been observed), K controls (the features or their projection), V values and C channels of the
-    path (see :class:`sb3_ncde.cde.path.ControlPath`), Z latent size.
+    B windows in one solve, D features of one observation, M numbers of a summary, K controls (the features or their
+    projection), V values and C channels of the path (see :class:`sb3_ncde.cde.path.ControlPath`), Z latent size. What a
+    history holds of an observation, slot_size numbers, :class:`sb3_ncde.history.layout.Layout` tells.
 
     :param history: layout of the state
     :param arguments: sizes, solver, interpolation, and what the path is made of
@@ -98,12 +69,12 @@ class NeuralCDE(nn.Module):
         self.increment_scale = IncrementScale(scaled_dim)
         counts_dim = features_dim if history.missing_values else 0
         values_dim = scaled_dim + counts_dim
-        traces = history.layout.traces
-        self.summary_scale = None if traces is None else IncrementScale(traces.values_size, AT_REST_IN_SUMMARIES)
-        summary_dim = 0 if traces is None else traces.values_size
-        # Of observations that are too wide for the path, the summary is wider still.
-        self.summary = nn.Linear(summary_dim, self.control_dim) if summary_dim and self.control is not None else None
-        summary_dim = summary_dim if self.summary is None else self.control_dim
+        self.summary = None
+        if history.layout.traces is not None:
+            # Of observations that are too wide for the path, the summary is wider still.
+            width = None if self.control is None else self.control_dim
+            self.summary = Summary(history.layout, history.layout.traces, width)
+        summary_dim = 0 if self.summary is None else self.summary.size
         initial_layers = [arguments.initial_width] * arguments.initial_depth
         self.initial = nn.Sequential(
             *create_mlp(self.control_dim + counts_dim + summary_dim, latent_size, initial_layers)
@@ -122,12 +93,13 @@ class NeuralCDE(nn.Module):
             self.output_size += features_dim + values_dim - self.control_dim + 1 + summary_dim
         self.learned_range = LearnedRange(features_dim)
         scale = self.increment_scale if arguments.scale_increments else None
-        self._host = EncoderOnHost(self.control, self.initial, self.field, self.read_out, self.summary)
-        self._stepper = self._make_stepper()
+        projection = None if self.summary is None else self.summary.projection
+        self._host = EncoderOnHost(self.control, self.initial, self.field, self.read_out, projection)
+        self._stepper = arguments.make_stepper(history.layout, self.control_dim, time_scale)
         self.learning = Learning(
             self.parameters,
             scale,
-            self.summary_scale,
+            self._summary_scale,
             self.learned_range,
             history.layout,
             self.control_dim,
@@ -143,43 +115,24 @@ class NeuralCDE(nn.Module):
     def adopt(self, arguments: EncoderArguments) -> None:
         """Have other arguments of the same sizes: another solver, interpolation or norm, scaled increments or not."""
         self._choose(arguments)
-        self._stepper = self._make_stepper()
+        self._stepper = arguments.make_stepper(self.history.layout, self.control_dim, self.time_scale)
         self.learning.scale = self.increment_scale if arguments.scale_increments else None
 
-    def _make_stepper(self) -> Stepper | None:
-        """Return what steps in NumPy, where all that the arguments choose is there."""
-        arguments, history = self.arguments, self.history
-        choices = (
-            (arguments.solver, SOLVERS),
-            (arguments.interpolation, INTERPOLATIONS_IN_NUMPY),
-            (arguments.feature_norm, NORMS_IN_NUMPY),
-        )
-        if any(choice not in known for choice, known in choices):
-            return None
-        return Stepper(
-            Description(
-                layout=history.layout,
-                control_dim=self.control_dim,
-                time_scale=self.time_scale,
-                time_channel=arguments.time_channel,
-                rates=arguments.rates,
-                interpolation=arguments.interpolation,
-                tableau=SOLVERS[arguments.solver],
-                solver_steps=arguments.solver_steps,
-                feature_norm=arguments.feature_norm,
-                skip=arguments.skip,
-            )
-        )
+    @property
+    def _summary_scale(self) -> IncrementScale | None:
+        return None if self.summary is None else self.summary.scale
 
     @property
     def has_learned(self) -> bool:
         """Whether its scales have taken anything in."""
-        scales = (self.increment_scale, self.summary_scale)
+        scales = (self.increment_scale, self._summary_scale)
         return any(bool(scale.count.any()) for scale in scales if scale is not None)
 
     def share_scale(self, other: "NeuralCDE") -> None:
-        """Have one scale of increments with another encoder of the same features, whatever either learns from."""
-        self.increment_scale, self.summary_scale = other.increment_scale, other.summary_scale
+        """Have the scales of another encoder of the same features, whatever either learns from."""
+        self.increment_scale = other.increment_scale
+        if self.summary is not None and other.summary is not None:
+            self.summary.scale = other.summary.scale
         self.learning.share(other.learning)
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -222,7 +175,7 @@ class NeuralCDE(nn.Module):
         if self._stepper is None or first.dtype not in (th.float32, th.float64):
             with th.no_grad():
                 return self.unroll(observations, state, episode_starts)
-        weights, key = self._host.weights(self.increment_scale, self.summary_scale)
+        weights, key = self._host.weights(self.increment_scale, self._summary_scale)
         rows = on_host(observations.to(first.dtype))
         histories, starts = (on_host(first), on_host(second)), on_host(episode_starts) > 0
         seen, (first_after, second_after) = self._stepper.step(
@@ -240,7 +193,7 @@ class NeuralCDE(nn.Module):
         """
         if self._stepper is None:
             return None
-        seen = self._stepper.follow(packed, *self._host.weights(self.increment_scale, self.summary_scale))
+        seen = self._stepper.follow(packed, *self._host.weights(self.increment_scale, self._summary_scale))
         return None if seen is None else th.from_numpy(seen)
 
     def prepare(self, appended: Sequences) -> Prepared:
@@ -270,8 +223,8 @@ class NeuralCDE(nn.Module):
         start = self._control(held)
         # A value that is held and 0 is not one that has never been observed.
         parts = [start] if counts is None else [start, counts.clamp(max=1.0)]
-        if self.summary_scale is not None:
-            parts.append(self._summary(features))
+        if self.summary is not None:
+            parts.append(self.summary(features))
         return th.cat(parts, dim=-1) if len(parts) > 1 else start
 
     def _held_and_counts(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
@@ -282,17 +235,6 @@ class NeuralCDE(nn.Module):
         size = self.history.features_dim
         held = features[..., :size] if features.shape[-1] > size else features
         return held, features[..., size : 2 * size] if self.history.missing_values else None
-
-    def _summary(self, features: th.Tensor) -> th.Tensor:
-        """Return what networks are given of the episode up to observations, (rows, numbers)."""
-        layout = self.history.layout
-        assert layout.traces is not None
-        assert self.summary_scale is not None
-        rows = features.numpy(force=True)
-        counts = rows[:, layout.features_dim : layout.observed_size] if layout.missing_values else None
-        values = th.from_numpy(layout.traces.values(rows[:, layout.observed_size :], counts)).to(features.device)
-        values = (values * self.summary_scale.scale).clamp(-CLIP, CLIP)
-        return values if self.summary is None else self.summary(values)
 
     def path(self, features: th.Tensor, elapsed: th.Tensor) -> ControlPath:
         """Return the path through the observations of windows.
@@ -334,7 +276,7 @@ class NeuralCDE(nn.Module):
     def _read_out(self, newest: th.Tensor, z: th.Tensor, values: th.Tensor) -> th.Tensor:
         """Return what the heads see, (rows, output_size).
 
-        :param newest: features and elapsed time of each row's newest observation, (rows, D + 1)
+        :param newest: slot of each row's newest observation, (rows, slot_size)
         :param z: there, (rows, Z)
         :param values: of the path there, (rows, V)
         """
@@ -346,6 +288,6 @@ class NeuralCDE(nn.Module):
         elapsed = newest[:, -1:] * self.time_scale
         held, _ = self._held_and_counts(newest[:, :-1])
         parts = [z, held, elapsed, values[:, self.control_dim :]]
-        if self.summary_scale is not None:
-            parts.append(self._summary(newest[:, :-1]))
+        if self.summary is not None:
+            parts.append(self.summary(newest[:, :-1]))
         return th.cat(parts, dim=1)

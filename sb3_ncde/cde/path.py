@@ -7,6 +7,7 @@ import torch as th
 
 from sb3_ncde.acting.path import SHORTEST
 from sb3_ncde.history.window_rule import Array, Integers
+from sb3_ncde.history.windows import Windows
 
 
 class ControlPath(NamedTuple):
@@ -23,6 +24,19 @@ class ControlPath(NamedTuple):
     increments: th.Tensor
     values: th.Tensor
     steps: th.Tensor
+
+
+class Prepared(NamedTuple):
+    """What an encoder solves for.
+
+    :param newest: slot of each step's newest observation, (N * T, slot_size)
+    :param windows: of the sequences
+    :param path: through the observations of the windows
+    """
+
+    newest: th.Tensor
+    windows: Windows
+    path: ControlPath
 
 
 def control_path(

@@ -232,6 +232,18 @@ def check_mask(
             )
 
 
+def refuse_to_be_traced(name: str) -> None:
+    """Raise RuntimeError while PyTorch traces.
+
+    :param name: of what is traced
+    """
+    if th._C._get_tracing_state() is not None:
+        raise RuntimeError(
+            f"{name} cannot be traced (torch.jit, ONNX): which observation stands where in a window is settled "
+            "outside of PyTorch, so that a trace would keep the windows of its example for ever."
+        )
+
+
 def _where(env: int, episode_starts: th.Tensor, history: ObservationHistory, state: State) -> str:
     """Name an environment, and its step by the observations that its history has seen of the episode."""
     count = history.unpack(state)[0]
