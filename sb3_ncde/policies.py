@@ -5,15 +5,13 @@ tensors (1, N, size) whose zeros mean an empty history; minibatches of N sequenc
 What may be called, overridden, loaded or set of RecurrentPPO's own policies may be of these.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
@@ -28,17 +26,18 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch.nn import functional as F
 
 from sb3_ncde.action_mask import ActionMask
-from sb3_ncde.arguments import SB3_ARGUMENTS, NCDEArguments, split_arguments
+from sb3_ncde.arguments import SB3_ARGUMENTS, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.history.arguments import check_traces
-from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch, MemoryWatch, RangeWatch, recommend_cpu
+from sb3_ncde.history.diagnostics import MemoryWatch, RangeWatch, recommend_cpu
+from sb3_ncde.history.guard import Guard
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
-from sb3_ncde.history.validation import check_finite, check_gradient, check_keys, check_mask, check_state, check_time
-from sb3_ncde.saved_policy import LONGEST_DEFAULT_HISTORY, read_arguments, resolve, with_present_keys, write_arguments
+from sb3_ncde.history.validation import check_gradient, check_keys, check_mask, check_state
+from sb3_ncde.saved_policy import LONGEST_DEFAULT_HISTORY, SavedPolicy
 
 
-class NCDEPolicy(RecurrentActorCriticPolicy):
+class NCDEPolicy(SavedPolicy):
     """Actor-critic policy whose memory is a neural controlled differential equation over recent observations.
 
     For RecurrentPPO and vector observations: ``RecurrentPPO("NCDEPolicy", env)``. The recurrent state is the history
@@ -57,18 +56,8 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
 
     default_features_extractor: type[BaseFeaturesExtractor] = FlattenExtractor
     # The names under which RecurrentPPO looks for the actor's and the critic's LSTM.
-    lstm_actor: NeuralCDE  # type: ignore[assignment]
-    lstm_critic: NeuralCDE | None  # type: ignore[assignment]
-    _least_size = 0  # of the state
-    _call: tuple[tuple[Any, ...], dict[str, Any]]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Keep what a policy, perhaps of a subclass, is made with: :meth:`load_state_dict` may have to make it anew."""
-        policy = super().__new__(cls)
-        # But for the spaces, which it has, and the schedule, which may be a function that cannot be pickled.
-        first = ("observation_space", "action_space", "lr_schedule")
-        policy.__dict__["_call"] = (args[3:], {name: value for name, value in kwargs.items() if name not in first})
-        return policy
+    lstm_actor: NeuralCDE
+    lstm_critic: NeuralCDE | None
 
     def __init__(
         self,
@@ -108,8 +97,6 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
             and not is_image_space(observation_space)
             and self.arguments.time_key is None
         )
-        self._failures = FailureWatch()
-        self._clock = ClockWatch(self.arguments.dt, self.arguments.time_kind == "timestamp")
         self._memory_watch, self._range_watch = MemoryWatch(name), RangeWatch()
         self._warned_of_device = False
         self._predicting = False
@@ -125,6 +112,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         )
         self.lstm_actor, self.lstm_critic = self._encoders
         del self._encoders
+        self._guard = Guard(self.lstm_actor.history, self.arguments)
         self.critic = None
         self.features_dim = self.lstm_actor.input_size  # as extract_features returns them, with the time
         self.shared_lstm, self.enable_critic_lstm = self._share_encoder, self.lstm_critic is not None
@@ -188,66 +176,6 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         if self._critic_dim != self.lstm_output_dim:
             critic = MlpExtractor(self._critic_dim, self.net_arch, self.activation_fn, self.device)
             self.mlp_extractor.value_net = critic.value_net
-
-    # Saving and loading
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        """Return what :meth:`load` needs to build the same policy."""
-        parameters = super()._get_constructor_parameters()
-        if self.arguments.net_arch is not None:
-            del parameters["net_arch"]
-        return parameters | asdict(self.arguments) | {"share_features_extractor": self.share_features_extractor}
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Return weights and statistics; the state dict says the policy's arguments in its metadata."""
-        state_dict = super().state_dict(*args, **kwargs)
-        if not kwargs.get("prefix"):
-            write_arguments(state_dict, self.arguments)
-        return state_dict
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a state dict, of version 0.1.0 as well.
-
-        Arguments that were not given when this policy was made become those of the policy that was saved, so that a
-        default of another version does not change an agent.
-
-        :param state_dict: of a policy
-        :param strict: whether its keys have to be those of this policy; else it may be a part of one
-        :param assign: see PyTorch
-        :return: missing and unexpected keys
-        """
-        if strict:
-            arguments = resolve(self.arguments, self._given, read_arguments(state_dict, self._given))
-            if arguments != self.arguments:
-                self._rebuild(arguments)
-        return super().load_state_dict(with_present_keys(state_dict, self.state_dict()), strict, assign)
-
-    def _rebuild(self, arguments: NCDEArguments) -> None:
-        """Become a policy of other arguments, with new weights.
-
-        :raises ValueError: if its state needs more room than there is, before anything has changed
-        """
-        room = self.lstm_actor.hidden_size
-        dims = [encoder.history.features_dim for encoder in (self.lstm_actor, self.lstm_critic) if encoder is not None]
-        needed = max(arguments.make_history(dim).size for dim in dims)
-        if needed > room:
-            raise ValueError(
-                f"The policy that was saved has a state of size {needed}, but there is room for {room}. Name what its "
-                "state holds when you load it: RecurrentPPO.load(..., custom_objects={'policy_kwargs': "
-                f"dict(history_length={arguments.history_length}, missing_values={arguments.missing_values}, "
-                f"traces={arguments.traces}, ...)}})."
-            )
-        self._least_size = room
-        given, (args, kwargs) = self._given, self._call
-        example, training = next(self.parameters()), self.training
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        first = (self.observation_space, self.action_space, lambda _: learning_rate)
-        names = [field.name for field in fields(arguments) if field.name not in given]
-        # Not as arguments of a subclass, which may not take them.
-        self.__dict__["_saved"] = {name: getattr(arguments, name) for name in names}
-        type(self).__init__(self, *first, *args, **kwargs)
-        self._given = given
-        self.to(example.device, example.dtype).train(training)
 
     # Reading observations
 
@@ -461,9 +389,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         history = self.lstm_actor.history
         check_state(features.shape[0], episode_starts, history, state, sequences=th.is_grad_enabled())
         if features.shape[0] == state[0].shape[1]:  # not of sequences, which have been acted on before
-            check_finite(obs, features, episode_starts, history, state)
-            if self.arguments.time_key is not None:
-                check_time(features[:, -1], episode_starts, history, state)
+            self._guard.check(obs, features, episode_starts, state)
 
     def _check_mask(self, obs: PyTorchObs, state: State, episode_starts: th.Tensor) -> None:
         """Raise ValueError for a mask under which no action can be taken; a value needs none, as at a time limit."""
@@ -478,11 +404,7 @@ class NCDEPolicy(RecurrentActorCriticPolicy):
         if not self._warned_of_device:
             self._warned_of_device = True
             recommend_cpu(self.device, self.features_extractor)
-        if self.arguments.missing_values:
-            self._failures.check(features[:, :-1])
-        if self.arguments.time_key is not None:
-            elapsed = self.lstm_actor.history.unpack(state)[2][:, -1, -1]
-            self._clock.check(elapsed, episode_starts)
+        self._guard.watch(features[:, :-1], episode_starts, state)
 
 
 def _needs_states(policy: NCDEPolicy) -> str:

@@ -14,7 +14,10 @@ from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from typing import Any
 
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+
 from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.cde.encoder import NeuralCDE
 
 DEFAULTS_0_1_0: dict[str, Any] = {
     "latent_size": 16,
@@ -111,3 +114,81 @@ def with_present_keys(state_dict: Mapping[str, Any], keys: Container[str]) -> di
     present: Any = OrderedDict(renamed)
     present._metadata = getattr(state_dict, "_metadata", None)
     return present  # type: ignore[no-any-return]
+
+
+class SavedPolicy(RecurrentActorCriticPolicy):
+    """A policy that is saved with all of its arguments, and has those of a saved one when it takes its weights."""
+
+    arguments: NCDEArguments
+    share_features_extractor: bool
+    lstm_actor: NeuralCDE  # type: ignore[assignment]
+    lstm_critic: NeuralCDE | None  # type: ignore[assignment]
+    _given: frozenset[str]
+    _least_size = 0  # of the state
+    _call: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Keep what a policy, perhaps of a subclass, is made with: :meth:`load_state_dict` may have to make it anew."""
+        policy = super().__new__(cls)
+        # But for the spaces, which it has, and the schedule, which may be a function that cannot be pickled.
+        first = ("observation_space", "action_space", "lr_schedule")
+        policy.__dict__["_call"] = (args[3:], {name: value for name, value in kwargs.items() if name not in first})
+        return policy
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """Return what :meth:`load` needs to build the same policy."""
+        parameters = super()._get_constructor_parameters()
+        if self.arguments.net_arch is not None:
+            del parameters["net_arch"]
+        return parameters | asdict(self.arguments) | {"share_features_extractor": self.share_features_extractor}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return weights and statistics; the state dict says the policy's arguments in its metadata."""
+        state_dict = super().state_dict(*args, **kwargs)
+        if not kwargs.get("prefix"):
+            write_arguments(state_dict, self.arguments)
+        return state_dict
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state dict, of version 0.1.0 as well.
+
+        Arguments that were not given when this policy was made become those of the policy that was saved, so that a
+        default of another version does not change an agent.
+
+        :param state_dict: of a policy
+        :param strict: whether its keys have to be those of this policy; else it may be a part of one
+        :param assign: see PyTorch
+        :return: missing and unexpected keys
+        """
+        if strict:
+            arguments = resolve(self.arguments, self._given, read_arguments(state_dict, self._given))
+            if arguments != self.arguments:
+                self._rebuild(arguments)
+        return super().load_state_dict(with_present_keys(state_dict, self.state_dict()), strict, assign)
+
+    def _rebuild(self, arguments: NCDEArguments) -> None:
+        """Become a policy of other arguments, with new weights.
+
+        :raises ValueError: if its state needs more room than there is, before anything has changed
+        """
+        room = self.lstm_actor.hidden_size
+        dims = [encoder.history.features_dim for encoder in (self.lstm_actor, self.lstm_critic) if encoder is not None]
+        needed = max(arguments.make_history(dim).size for dim in dims)
+        if needed > room:
+            raise ValueError(
+                f"The policy that was saved has a state of size {needed}, but there is room for {room}. Name what its "
+                "state holds when you load it: RecurrentPPO.load(..., custom_objects={'policy_kwargs': "
+                f"dict(history_length={arguments.history_length}, missing_values={arguments.missing_values}, "
+                f"traces={arguments.traces}, ...)}})."
+            )
+        self._least_size = room
+        given, (args, kwargs) = self._given, self._call
+        example, training = next(self.parameters()), self.training
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        first = (self.observation_space, self.action_space, lambda _: learning_rate)
+        names = [field.name for field in fields(arguments) if field.name not in given]
+        # Not as arguments of a subclass, which may not take them.
+        self.__dict__["_saved"] = {name: getattr(arguments, name) for name in names}
+        type(self).__init__(self, *first, *args, **kwargs)
+        self._given = given
+        self.to(example.device, example.dtype).train(training)

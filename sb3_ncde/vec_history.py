@@ -19,15 +19,17 @@ from stable_baselines3.common.vec_env import (
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_ncde.acting.observation_history import Histories, append
+from sb3_ncde.envs.normalization import transposes_above
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.conversion import converted
-from sb3_ncde.history.diagnostics import ClockWatch, FailureWatch
+from sb3_ncde.history.guard import Guard
+from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.space import HistorySpace
-from sb3_ncde.history.validation import NORMALIZED_TIME, check_finite, check_time, plainly_finite
+from sb3_ncde.history.validation import NORMALIZED_TIME
 from sb3_ncde.history.window_rule import Array
 
-Flat = tuple[Array, Array | None]
-"""Features (N, D) and time (N,) of observations, or no time."""
+Flat = tuple[Array, Array]
+"""Features (N, D) and time (N,) of observations; the time is 1, a nominal step, where none is observed."""
 
 
 class VecHistory(VecEnvWrapper):
@@ -77,8 +79,7 @@ class VecHistory(VecEnvWrapper):
         VecEnvWrapper.__init__(self, venv, observation_space=space)
         self._layout = space.layout
         self._of_state = space.arguments.make_history(space.flattening.features_dim)
-        self._clock = ClockWatch(space.arguments.dt, space.arguments.time_kind == "timestamp")
-        self._failures = FailureWatch()
+        self._guard = Guard(self._of_state, space.arguments)
         self._histories = _empty(self.num_envs, space)
 
     def reset(self) -> Array:
@@ -86,9 +87,7 @@ class VecHistory(VecEnvWrapper):
 
         :return: histories of one observation each, (N, P)
         """
-        starts = np.ones(self.num_envs, bool)
-        flat = self._read(self.venv.reset(), starts)
-        self._histories = self._appended(self._histories, flat, starts)
+        self._take_in(self.venv.reset(), np.ones(self.num_envs, bool))
         return self._packed()
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -97,82 +96,73 @@ class VecHistory(VecEnvWrapper):
         :return: histories (N, P), rewards, dones (N,), and infos, whose terminal observations are histories (P,)
         """
         observations, rewards, dones, infos = self.venv.step_wait()
-        flat = self._read(observations, dones)
+        before = self._histories
+        self._take_in(observations, dones)
         for env in np.flatnonzero(dones):
             last = infos[env].get("terminal_observation")
             if last is not None:
-                infos[env]["terminal_observation"] = self._terminal(
-                    last, flat, dones & (np.arange(self.num_envs) != env), int(env)
-                )
-        self._histories = self._appended(self._histories, flat, dones)
+                infos[env]["terminal_observation"] = self._terminal(before, observations, last, dones, int(env))
         return self._packed(), rewards, dones, infos
 
     def _packed(self) -> Array:
         packed: Array = self._histories.packed.copy()
         return packed
 
-    def _terminal(self, observation: Any, flat: Flat, starts: npt.NDArray[np.bool_], env: int) -> Array:
+    def _take_in(self, observations: Any, starts: npt.NDArray[np.bool_]) -> None:
+        """Append an observation to the history of each environment, and look whether it can be meant."""
+        flat = self._checked(self._histories, observations, starts)
+        self._histories = self._appended(self._histories, flat, starts)
+        self._guard.watch(th.from_numpy(flat[0]), _as_tensor(starts), self._state(self._histories))
+
+    def _terminal(self, before: Histories, now: Any, last: Any, dones: npt.NDArray[np.bool_], env: int) -> Array:
         """Return the history, (P,), that ends with the last observation of an environment's episode.
 
-        :param flat: what all environments observe now, this one the first of its next episode
-        :param starts: whether that is the first of an episode, for all others
+        :param before: the histories that it is appended to
+        :param now: the observations of all environments, of this one the first of its next episode
+        :param last: of the environment
+        :param dones: which environments' episodes have ended
         """
-        if isinstance(observation, dict):
-            one: Any = {key: np.asarray(value)[None] for key, value in observation.items()}
+        if isinstance(now, dict):
+            everywhere: Any = {key: np.array(value) for key, value in now.items()}
+            for key, value in last.items():
+                everywhere[key][env] = value
         else:
-            one = np.asarray(observation)[None]
-        last = self.observation_space.flattening.flatten(one)
-        features, time = flat[0].copy(), None if flat[1] is None else flat[1].copy()
-        features[env : env + 1] = last[0]
-        if time is not None:
-            time[env : env + 1] = last[1]
-        self._check(features, time, th.from_numpy(features), starts)
-        before = self._histories
-        histories = Histories(before.packed[env : env + 1], before.phase[env : env + 1], before.empty, before.most)
-        packed: Array = self._appended(histories, last, np.zeros(1, bool)).packed[0]
+            everywhere = np.array(now)
+            everywhere[env] = last
+        starts = dones & (np.arange(self.num_envs) != env)
+        flat = self._checked(before, everywhere, starts)
+        packed: Array = self._appended(before, flat, starts).packed[env]
         return packed
 
     def _appended(self, histories: Histories, flat: Flat, starts: npt.NDArray[np.bool_]) -> Histories:
-        features, time = flat
-        time = np.ones(len(features), np.float32) if time is None else time
-        return append(histories, features, time, starts, self._layout)
+        return append(histories, *flat, starts, self._layout)
 
-    def _read(self, observations: Any, starts: npt.NDArray[np.bool_]) -> Flat:
-        """Return features (N, D) and time (N,) of observations, which are checked."""
-        space = self.observation_space
-        features, time = space.flattening.flatten(observations)
+    def _flat(self, observations: Any) -> Flat:
+        """Return features (N, D) and time (N,) of observations."""
+        features, time = self.observation_space.flattening.flatten(observations)
+        return features, np.ones(len(features), np.float32) if time is None else time
+
+    def _checked(self, histories: Histories, observations: Any, starts: npt.NDArray[np.bool_]) -> Flat:
+        """Return features and time of observations; raise ValueError for what cannot be appended to histories."""
+        features, time = self._flat(observations)
+        rows = th.from_numpy(np.concatenate((features, time[:, None]), axis=1))
         if isinstance(observations, dict):
             named: Any = {key: th.from_numpy(np.asarray(value)) for key, value in observations.items()}
         else:
             named = th.from_numpy(np.asarray(observations))
-        self._check(features, time, named, starts)
-        if space.arguments.missing_values:
-            self._failures.check(th.from_numpy(features))
-        if time is not None:
-            since = time - self._histories.packed[:, 1] if space.layout.timestamps else time
-            steps = np.where(starts, 0.0, since / np.float32(space.arguments.dt)).astype(np.float32)
-            self._clock.check(th.from_numpy(steps), th.from_numpy(starts.astype(np.float32)))
+        self._guard.check(named, rows, _as_tensor(starts), self._state(histories))
         return features, time
 
-    def _check(self, features: Array, time: Array | None, named: Any, starts: npt.NDArray[np.bool_]) -> None:
-        """Raise ValueError for values that are not finite, or time that runs backwards.
-
-        :param named: the observations as tensors
-        """
-        if time is None and plainly_finite(features):
-            return
-        column = np.ones((len(features), 1), np.float32) if time is None else time[:, None]
-        rows = th.from_numpy(np.concatenate((features, column), axis=1))
-        first, state = th.from_numpy(starts.astype(np.float32)), self._state()
-        check_finite(named, rows, first, self._of_state, state)
-        if time is not None:
-            check_time(th.from_numpy(time), first, self._of_state, state)
-
-    def _state(self) -> tuple[th.Tensor, ...]:
-        """Return the histories as :mod:`sb3_ncde.history.validation` reads them."""
+    def _state(self, histories: Histories) -> State:
+        """Return histories as a policy's recurrent state has them."""
         half = self._of_state.size
-        packed = np.pad(self._histories.packed, ((0, 0), (0, 2 * half - self._layout.packed_size)))
-        return th.from_numpy(packed[None, :, :half]), th.from_numpy(packed[None, :, half:])
+        packed = np.zeros((1, self.num_envs, 2 * half), np.float32)
+        packed[0, :, : self._layout.packed_size] = histories.packed
+        return th.from_numpy(packed[..., :half]), th.from_numpy(packed[..., half:])
+
+
+def _as_tensor(starts: npt.NDArray[np.bool_]) -> th.Tensor:
+    return th.from_numpy(starts.astype(np.float32))
 
 
 def _empty(n_envs: int, space: HistorySpace) -> Histories:
@@ -201,25 +191,12 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
     ask the VecNormalize of their environments for both, wherever it stands; here both are of histories.
     """
 
-    training = _of_inner("training")
-    norm_obs = _of_inner("norm_obs")
-    norm_obs_keys = _of_inner("norm_obs_keys")
-    norm_reward = _of_inner("norm_reward")
-    obs_rms = _of_inner("obs_rms")
-    ret_rms = _of_inner("ret_rms")
-    returns = _of_inner("returns")
-    clip_obs = _of_inner("clip_obs")
-    clip_reward = _of_inner("clip_reward")
-    gamma = _of_inner("gamma")
-    epsilon = _of_inner("epsilon")
-    old_reward = _of_inner("old_reward")
-
     def __init__(self, venv: VecEnv, **arguments: Any) -> None:
         super().__init__(venv, **arguments)
         normalize = unwrap_vec_normalize(self.venv)
         assert normalize is not None
         self.normalize = normalize
-        self._transposes = _between(self.venv, normalize)
+        self._transposes = transposes_above(self.venv, normalize)
         names = normalize.norm_obs_keys if isinstance(self.observation_space.observed, spaces.Dict) else None
         self._names = None if names is None else frozenset(names)
         _refuse_normalized_time(normalize, self.observation_space)
@@ -241,8 +218,7 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         observations: Any = self.normalize.get_original_obs()
         for transpose in self._transposes:
             observations = transpose.transpose_observations(observations)
-        flat = self.observation_space.flattening.flatten(observations)
-        self._original = self._appended(self._original, flat, starts)
+        self._original = self._appended(self._original, self._flat(observations), starts)
 
     def __getattr__(self, name: str) -> Any:
         """Look for an attribute inside, but for one that the VecNormalize would have and has not (``obs_rms``)."""
@@ -286,24 +262,21 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         return converted(packed, self.observation_space, self._names, convert)
 
 
-def _between(venv: VecEnv, normalize: VecNormalize) -> list[VecTransposeImage]:
-    """Return the transpositions above a VecNormalize, the innermost first.
-
-    :raises ValueError: if another wrapper above it changes observations
-    """
-    found: list[VecTransposeImage] = []
-    while venv is not normalize:
-        assert isinstance(venv, VecEnvWrapper)
-        if isinstance(venv, VecTransposeImage):
-            found.insert(0, venv)
-        elif venv.observation_space != venv.venv.observation_space:
-            raise ValueError(
-                f"{type(venv).__name__} stands between VecNormalize and VecHistory, and changes observations: what SB3 "
-                "stores are observations before normalisation, and those VecNormalize knows only as it sees them. Put "
-                f"VecNormalize around it: VecHistory(VecNormalize({type(venv).__name__}(...)))."
-            )
-        venv = venv.venv
-    return found
+for _name in (
+    "training",
+    "norm_obs",
+    "norm_obs_keys",
+    "norm_reward",
+    "obs_rms",
+    "ret_rms",
+    "returns",
+    "clip_obs",
+    "clip_reward",
+    "gamma",
+    "epsilon",
+    "old_reward",
+):
+    setattr(_VecHistoryOfNormalized, _name, _of_inner(_name))
 
 
 def _refuse_normalized_time(normalize: VecNormalize, space: HistorySpace) -> None:

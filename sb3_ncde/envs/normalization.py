@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 
 class ObservedMeanStd(RunningMeanStd):
@@ -217,3 +217,23 @@ def _of_stock(stock: object, path: str) -> VecNormalizeObserved:
     if observed:
         converted.obs_rms = observed if isinstance(statistics, dict) else observed[""]  # type: ignore[assignment]
     return converted
+
+
+def transposes_above(venv: VecEnv, normalize: VecNormalize) -> list[VecTransposeImage]:
+    """Return the transpositions above a VecNormalize, the innermost first.
+
+    :raises ValueError: if another wrapper above it changes observations
+    """
+    found: list[VecTransposeImage] = []
+    while venv is not normalize:
+        assert isinstance(venv, VecEnvWrapper)
+        if isinstance(venv, VecTransposeImage):
+            found.insert(0, venv)
+        elif venv.observation_space != venv.venv.observation_space:
+            raise ValueError(
+                f"{type(venv).__name__} stands between VecNormalize and VecHistory, and changes observations: what SB3 "
+                "stores are observations before normalisation, and those VecNormalize knows only as it sees them. Put "
+                f"VecNormalize around it: VecHistory(VecNormalize({type(venv).__name__}(...)))."
+            )
+        venv = venv.venv
+    return found
