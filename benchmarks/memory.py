@@ -11,25 +11,17 @@ agents have the same settings of PPO, which are tuned for none of them.
 Tasks of POPGym need ``pip install popgym``.
 """
 
-import argparse
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import pandas as pd
-import torch as th
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from resumable import main
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 
 import sb3_ncde  # noqa: F401  (registers policies and environments)
@@ -105,63 +97,13 @@ def make_env(task: Task, agent: str, seed: int) -> VecEnv:
     return VecFrameStack(env, 8) if agent == "8 stacked frames" else env
 
 
-def run(name: str, agent: str, seed: int, steps: int | None, episodes: int, folder: Path) -> None:
-    """Train an agent and evaluate it at each tenth of its steps; what the folder has already is kept."""
-    done = folder / f"{name}-{agent}-seed-{seed}.csv".replace(" ", "_")
-    if done.exists():
-        return
-    task = TASKS[name]
-    model = AGENTS[agent](make_env(task, agent, seed), seed)
-    evaluated = make_env(task, agent, 1000 + seed)
-    total, rows, seconds = steps or task.steps, [], 0.0
-    for part in range(1, 11):
-        begin = time.perf_counter()
-        model.learn(total * part // 10 - model.num_timesteps, reset_num_timesteps=part == 1)
-        seconds += time.perf_counter() - begin
-        returns, _ = evaluate_policy(model, evaluated, n_eval_episodes=episodes, return_episode_rewards=True)
-        mean = {"mean": pd.Series(returns).mean(), "std": pd.Series(returns).std(), "episodes": episodes}
-        place = {"task": name, "agent": agent, "seed": seed, "steps": model.num_timesteps, "seconds": seconds}
-        rows.append({**place, **mean})
-    pd.DataFrame(rows).to_csv(done, index=False)
-
-
-def report(results: pd.DataFrame) -> Table:
-    """Return a table of the final returns, mean +- spread over seeds (worst), and seeds."""
-    table = Table("task", *AGENTS, title="return at the end of the training")
-    last = results.loc[results.groupby(["task", "agent", "seed"])["steps"].idxmax()]
-    for name, rows in last.groupby("task", sort=False):
-        cells = []
-        for agent in AGENTS:
-            means = rows.loc[rows["agent"] == agent, "mean"]
-            spread = means.std() if len(means) > 1 else 0.0
-            cells.append(f"{means.mean():.2f} +- {spread:.2f} ({means.min():.2f}), {len(means)}" if len(means) else "-")
-        table.add_row(str(name), *cells)
-    return table
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train and evaluate what is asked for, and report all that the folder has."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, help="of training (default: of the task)")
-    parser.add_argument("--episodes", type=int, default=100, help="of each evaluation (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("runs/memory"), help="folder (default: %(default)s)")
-    parser.add_argument("--report", type=Path, help="a table of results to report; nothing is trained")
-    options = parser.parse_args(arguments)
-    if options.report is not None:
-        Console(width=140).print(report(pd.read_csv(options.report)))
-        return
-    th.set_num_threads(1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    for seed, name, agent in track(list(product(options.seeds, options.tasks, options.agents)), "training"):
-        run(name, agent, seed, options.steps, options.episodes, options.output)
-    results = pd.concat([pd.read_csv(path) for path in sorted(options.output.glob("*.csv"))], ignore_index=True)
-    results.to_csv(options.output.with_suffix(".csv"), index=False)
-    Console(width=140).print(report(results))
+def make(name: str, agent: str, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
+    """Return an agent, and the environments that it is evaluated on."""
+    env, evaluated = (make_env(TASKS[name], agent, number) for number in (seed, 1000 + seed))
+    return AGENTS[agent](env, seed), evaluated
 
 
 if __name__ == "__main__":
     gym.logger.min_level = gym.logger.ERROR
-    main()
+    tenths = {name: [task.steps * part // 10 for part in range(1, 11)] for name, task in TASKS.items()}
+    main(__doc__.splitlines()[0], tenths, list(AGENTS), make, Path("runs/memory"))

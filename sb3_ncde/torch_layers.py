@@ -220,7 +220,7 @@ def _share_scale(module: nn.Module, name: str, part: nn.Module | None) -> None:
         return
     first = next((found for found in module.modules() if isinstance(found, NCDEExtractor)), new[0])
     for extractor in new:
-        if extractor.space == first.space and not extractor.encoder.has_learned:
+        if extractor is not first and extractor.space == first.space and not extractor.encoder.has_learned:
             extractor.encoder.share_scale(first.encoder)
             extractor._recent = first._recent
 

@@ -15,6 +15,7 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde import HistoryReplayBuffer, VecHistory, with_memory
+from sb3_ncde.history import window_rule
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.space import HistorySpace
 from tests.envs import RandomWalk
@@ -254,6 +255,30 @@ def test_time_limits_are_ends_where_that_is_asked_for() -> None:
         _, obs, following, _ = run.stored[200 + (row - 200) % 300]
         np.testing.assert_array_equal(run.buffer.rebuild(np.full(2, row), every), obs)
         np.testing.assert_array_equal(run.buffer.rebuild(np.full(2, row), every, following=True), following)
+
+
+def test_ends_of_episodes_that_are_overwritten_make_room() -> None:
+    run = Run("box", 2, 20, 1, seed=0, history_length=2)
+    size = run.buffer.nbytes
+    for _ in range(500):
+        run.step()
+    assert run.buffer.nbytes == size
+
+
+def test_a_count_that_starts_over_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 counts no further than 2**24, so that the count of a long episode starts over; here after some steps."""
+    monkeypatch.setattr(window_rule, "_COUNTED", 8)
+    run = Run("box", 2, 200, 200, seed=2, history_length=3, hop_length=2)
+    for _ in range(150):
+        run.step()
+    counts = np.array([obs[:, 0] for _, obs, *_ in run.stored])
+    assert counts.max() < 30
+    assert max(len(env.episodes[0]) for env in run.recorders) > 60
+    rows, every = np.arange(150), np.zeros(150, np.int64)
+    np.testing.assert_array_equal(run.buffer.rebuild(rows, every), [obs[0] for _, obs, *_ in run.stored])
+    following = [after[0] for _, _, after, _ in run.stored]
+    np.testing.assert_array_equal(run.buffer.rebuild(rows, every, following=True), following)
+    assert all(run.buffer._reach[rows] <= rows + 1)
 
 
 def test_a_reward_that_is_not_finite_is_refused() -> None:

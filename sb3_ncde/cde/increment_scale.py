@@ -1,4 +1,4 @@
-"""Scale of the path's increments: what counts as a usual change of a channel in one step."""
+"""What counts as a usual size: of the changes of a channel of the path in one step, and of the numbers of a summary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,20 +24,21 @@ LARGEST = 1e36
 
 
 class IncrementScale(nn.Module):
-    """Scales the changes of the controls, and their rates, by their root mean square in what is learned from.
+    """Scales numbers by their root mean square in what is learned from: changes, rates and summaries.
 
     Observations that VecNormalize brings to a variance of 1 still change by some hundredths from step to step, and so
     would z, as the field is bounded; the velocity of CartPole's cart would be 30 times fainter than its position.
     Scaled, changes and rates are of order 1 in all channels, as an observed velocity is under VecNormalize.
 
     The scale is ``1 / rms``. Where a channel hardly moves, this would blow up rounding errors, and the channel's first
-    real change with them: below an rms of 0.01 the scale falls again, as ``rms / at_rest``, from 100 to 1.
+    real change with them: below an rms of the root of ``at_rest`` the scale falls again, as ``rms / at_rest``, to 1: of
+    increments from 100, at an rms of 0.01; of summaries from 1,000, at 0.001.
 
     What is observed and what is in use are apart, as PPO's ratio begins at 1 only if a rollout and the updates on it
     have the same scale: :meth:`observe` gathers, :meth:`renew` puts to use. Who may call which, and when, is told by
     :mod:`sb3_ncde.cde.learning`.
 
-    :param size: V, the number of scaled channels
+    :param size: numbers that are scaled, each by itself
     :param at_rest: root mean square up to which a channel is at rest
     """
 

@@ -1,10 +1,11 @@
 """What an encoder learns from: when its statistics take it in, and when they are put to use.
 
-The scale of increments is set by what is learned from, and by nothing else: the rows of a loss that has been
+The scales (of increments, and of summaries where there are traces) are set by what is learned from, and by nothing
+else: the rows of a loss that has been
 backpropagated and that an optimizer has made a step on, be they of a rollout, of demonstrations or of a replay buffer.
-It is put to use at once, unless a rollout was acted with the present one: then it waits for
-:meth:`Learning.await_rollout`, which the policy calls where RecurrentPPO begins the next rollout
-(``set_training_mode(False)``). Acting, evaluating and gradients without an optimizer's step do not change it.
+They are put to use at once, unless a rollout was acted with the present ones: then they wait for
+:meth:`Learning.await_rollout`, which is called where SB3 begins the next rollout (``set_training_mode(False)``).
+Acting, evaluating and gradients without an optimizer's step do not change them.
 """
 
 import weakref
@@ -73,7 +74,7 @@ class Learning:
         self._settled: list[tuple[Array, ...]] = []
 
     def share(self, other: "Learning") -> None:
-        """Have scale and rollout in common with another encoder's."""
+        """Have scales and rollout in common with another encoder's."""
         self.scale, self.summary_scale, self.rollout = other.scale, other.summary_scale, other.rollout
         self.rollout.members.append(self)
 

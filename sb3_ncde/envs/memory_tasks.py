@@ -1,5 +1,6 @@
 """Tasks whose answer is older than any short window: a T-maze, a cue among distractors, counting."""
 
+from abc import abstractmethod
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,48 @@ from sb3_ncde.plain_values import check_integer
 Step = tuple[Floats, float, bool, bool, dict[str, Any]]
 
 
-class TMaze(gym.Env[Floats, np.int64]):
+class _AskedAtTheEnd(gym.Env[Floats, np.int64]):
+    """One of two cues is shown, and asked for at the end: 1 for the right answer, -1 for the other.
+
+    An agent without memory reaches 0 on average.
+    """
+
+    def __init__(self, length: int, n_shown: int) -> None:
+        check_integer("length", length, minimum=1)
+        self.length = length
+        self.observation_space = spaces.Box(0.0, 1.0, (n_shown,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """Begin an episode with another cue."""
+        super().reset(seed=seed)
+        self.now = 0
+        self.cue = int(self.np_random.integers(2))
+        self._begin()
+        return self._observe(), {}
+
+    def _begin(self) -> None:
+        """Draw what else an episode has."""
+
+    def step(self, action: np.int64) -> Step:
+        """Go on, or answer."""
+        if self.now == self.length:
+            return self._observe(), 1.0 if action == self.cue else -1.0, True, False, {}
+        self.now += 1
+        return self._observe(), 0.0, False, False, {}
+
+    @abstractmethod
+    def _shown(self) -> int | None:
+        """Return which of the observation's numbers is 1, or None."""
+
+    def _observe(self) -> Floats:
+        observation, shown = np.zeros(self.observation_space.shape or (), np.float32), self._shown()
+        if shown is not None:
+            observation[shown] = 1.0
+        return observation
+
+
+class TMaze(_AskedAtTheEnd):
     """A corridor that ends in a junction; what was seen at its beginning says where to turn.
 
     The passive T-maze (Bakker 2001): the agent is moved along by itself, and its action, left (0) or right (1), counts
@@ -27,32 +69,13 @@ class TMaze(gym.Env[Floats, np.int64]):
     """
 
     def __init__(self, length: int = 16) -> None:
-        check_integer("length", length, minimum=1)
-        self.length = length
-        self.observation_space = spaces.Box(0.0, 1.0, (4,), np.float32)
-        self.action_space = spaces.Discrete(2)
+        super().__init__(length, n_shown=4)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """Begin an episode with another cue."""
-        super().reset(seed=seed)
-        self.place = 0
-        self.cue = int(self.np_random.integers(2))
-        return self._observe(), {}
-
-    def step(self, action: np.int64) -> Step:
-        """Move along, or turn at the junction."""
-        if self.place == self.length:
-            return self._observe(), 1.0 if action == self.cue else -1.0, True, False, {}
-        self.place += 1
-        return self._observe(), 0.0, False, False, {}
-
-    def _observe(self) -> Floats:
-        shown = self.cue if self.place == 0 else 3 if self.place == self.length else 2
-        observation: Floats = np.eye(4, dtype=np.float32)[shown]
-        return observation
+    def _shown(self) -> int:
+        return self.cue if self.now == 0 else 3 if self.now == self.length else 2
 
 
-class CueAmongDistractors(gym.Env[Floats, np.int64]):
+class CueAmongDistractors(_AskedAtTheEnd):
     """A cue at a random time, distractors at all others, and the question at the end.
 
     At one of the first ``within`` steps a cue is shown, of two kinds; at each other step, with a probability of a half,
@@ -68,38 +91,21 @@ class CueAmongDistractors(gym.Env[Floats, np.int64]):
     """
 
     def __init__(self, length: int = 60, within: int = 20) -> None:
-        check_integer("length", length, minimum=1)
+        super().__init__(length, n_shown=5)
         check_integer("within", within, minimum=1)
         if within > length:
             raise ValueError(f"within={within} with length={length}: the cue may come after the question.")
-        self.length, self.within = length, within
-        self.observation_space = spaces.Box(0.0, 1.0, (5,), np.float32)
-        self.action_space = spaces.Discrete(2)
+        self.within = within
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """Begin an episode with another cue at another time."""
-        super().reset(seed=seed)
-        self.now = 0
-        self.cue = int(self.np_random.integers(2))
+    def _begin(self) -> None:
         self.shown_at = int(self.np_random.integers(self.within))
-        return self._observe(), {}
 
-    def step(self, action: np.int64) -> Step:
-        """Go on, or answer."""
+    def _shown(self) -> int | None:
         if self.now == self.length:
-            return self._observe(), 1.0 if action == self.cue else -1.0, True, False, {}
-        self.now += 1
-        return self._observe(), 0.0, False, False, {}
-
-    def _observe(self) -> Floats:
-        observation = np.zeros(5, np.float32)
-        if self.now == self.length:
-            observation[4] = 1.0
-        elif self.now == self.shown_at:
-            observation[self.cue] = 1.0
-        elif self.np_random.random() < 0.5:
-            observation[2 + self.np_random.integers(2)] = 1.0
-        return observation
+            return 4
+        if self.now == self.shown_at:
+            return self.cue
+        return 2 + int(self.np_random.integers(2)) if self.np_random.random() < 0.5 else None
 
 
 class Counting(gym.Env[Floats, np.int64]):

@@ -9,9 +9,6 @@ from sb3_ncde.history.flattening import Flattening
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
 
-REMAINDER_AMONG_STARTS = 3
-"""Behind features, first values and means: what float32 leaves of means."""
-
 
 def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, convert: Callable[[Any], Any]) -> Array:
     """Return histories, (P,) or (rows, P), with their observations converted. What is not in use remains 0.
@@ -34,12 +31,11 @@ def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, 
         counted = counted & (slots[..., size : 2 * size] > 0)
     starts = [0]
     if layout.traces is not None:
-        starts += [layout.observed_size + size * group for group in range(layout.traces.n_groups)]
-    for place, start in enumerate(starts):
+        starts += [layout.observed_size + start for start in layout.traces.starts_of_means]
+        remainder = layout.observed_size + layout.traces.start_of_remainder
+        slots[..., remainder : remainder + size] = 0.0
+    for start in starts:
         values = slots[..., start : start + size]  # a view
-        if place == REMAINDER_AMONG_STARTS:
-            values[...] = 0.0
-            continue
         new = _features(values.reshape(-1, size), space.flattening, names, convert).reshape(values.shape)
         values[...] = np.where(counted, new, 0.0)
     histories: Array = result.reshape(packed.shape)

@@ -108,17 +108,14 @@ class Flattening:
         return np.delete(values, int(key), axis=1), values[:, int(key)]
 
     def join(self, features: Array, names: frozenset[str] | None = None) -> Any:
-        """Return the observations whose features are given; of time, and of what is lost, there are zeros.
+        """Return the observations whose features are given, with a time of 0 where it is a column.
 
         :param features: (rows, D)
         :param names: keys of a Dict to return, Boxes all of them; None: the observation is a Box
         """
         if names is not None:
             boxes = [part for part in self.parts if part.key in names]
-            named: dict[str, Any] = {
-                str(part.key): features[:, part.columns].reshape(-1, *(part.space.shape or ())) for part in boxes
-            }
-            return named
+            return {part.key: features[:, part.columns].reshape(-1, *(part.space.shape or ())) for part in boxes}
         if self._source.key is not None:
             return np.insert(features, int(self._source.key), 0.0, axis=1)
         return features.reshape(-1, *(self.parts[0].space.shape or ()))

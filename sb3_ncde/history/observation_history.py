@@ -64,7 +64,7 @@ class ObservationHistory:
         return max((self.layout.packed_size + 1) // 2, self.least_size)
 
     def unpack(self, state: State) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """Return the count (N,), the time of the newest observation (N,) and the slots (N, H, D + 1) of a state."""
+        """Return the count (N,), the time of the newest observation (N,) and the slots (N, H, slot_size) of a state."""
         packed = th.cat(state, dim=-1)[0]  # 2 x (1, N, size) -> (N, 2 * size)
         slots = packed[:, 2 : self.layout.packed_size].view(-1, self.rule.history_length, self.layout.slot_size)
         return packed[:, 0], packed[:, 1], slots
@@ -125,7 +125,10 @@ class ObservationHistory:
         seen: Integers,
         source: Integers | None,
     ) -> th.Tensor:
-        """Return a line once more as a tensor, with the gradients of what it is made of, (N, H + T, D + 1)."""
+        """Return a line once more as a tensor, with the gradients of what it is made of, (N, H + T, slot_size).
+
+        No gradient goes through summaries.
+        """
         _, last_time, slots = self.unpack(state)
         constant = th.from_numpy(line[:, self.rule.history_length :]).to(slots.device)
         if source is not None:
@@ -139,7 +142,7 @@ class ObservationHistory:
         return th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
 
     def _packed_with_gradient(self, slots: th.Tensor, time: th.Tensor, packed: Array, used: Array) -> State:
-        """Return histories once more with the gradients of their slots, (N, H, D + 1), and of their time, (N, 1)."""
+        """Return histories once more with the gradients of slots, (N, H, slot_size), and of their time, (N, 1)."""
         constant = th.from_numpy(packed).to(slots.device)
         kept = (slots * th.from_numpy(used).to(slots.device).unsqueeze(-1)).flatten(1)
         newest = time if self.timestamps else constant[:, 1:2]

@@ -58,6 +58,16 @@ class Traces:
         return self.n_groups * self.features_dim + (0 if self.missing_values else 1)
 
     @cached_property
+    def starts_of_means(self) -> list[int]:
+        """Columns at which the groups begin that are means of observations: first values, means, filters."""
+        return [self.features_dim * group for group in range(self.n_groups) if group != _REMAINDER]
+
+    @cached_property
+    def start_of_remainder(self) -> int:
+        """Column at which begins what float32 leaves of the means."""
+        return self.features_dim * _REMAINDER
+
+    @cached_property
     def values_size(self) -> int:
         """Numbers of a summary as networks are given it."""
         return (self.n_groups - 1) * self.features_dim + (self.features_dim if self.missing_values else 1)

@@ -16,7 +16,8 @@ from sb3_ncde.history.window_rule import Array, Integers
 class Windows(NamedTuple):
     """The windows of a batch of sequences: what B solves need to serve all its N * T steps.
 
-    :param features: of the observations, oldest first, (H, B, D); a shorter window repeats its newest one
+    :param features: slots of the observations but for elapsed times, oldest first, (H, B, slot_size - 1); a shorter
+        window repeats its newest one
     :param elapsed: nominal steps since the observation before, (H, B); 0 for a repeated one
     :param knot: the knot at which each step is served, (N * T,)
     :param window: by which window, (N * T,)
@@ -31,11 +32,11 @@ class Windows(NamedTuple):
 class Sequences(NamedTuple):
     """N histories, each followed by T new observations.
 
-    :param line: H slots, then T new observations, each (features, elapsed nominal steps), (N, H + T, D + 1), where D is
-        twice as much with missing values: what is held, then how often it has been observed
+    :param line: H slots, then those of T new observations, see :class:`sb3_ncde.history.layout.Layout`,
+        (N, H + T, slot_size)
     :param seen: observations of the episode up to each step, (N, T)
     :param points: observations in the window of each step, (N, T)
-    :param learned: the line once more where it carries gradients, (N, H + T, D + 1), or None
+    :param learned: the line once more where it carries gradients, (N, H + T, slot_size), or None
     :param device: of the tensors that are made of this
     """
 
@@ -46,7 +47,7 @@ class Sequences(NamedTuple):
     device: th.device
 
     def newest(self) -> th.Tensor:
-        """Return the new observations, (N * T, D + 1)."""
+        """Return the slots of the new observations, (N * T, slot_size)."""
         n_steps = self.points.shape[1]
         new = self._tensor(self.line[:, -n_steps:]) if self.learned is None else self.learned[:, -n_steps:]
         return new.flatten(0, 1)
