@@ -9,9 +9,8 @@ from sb3_contrib import ARS, TQC
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wrapped
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_ncde.buffers import HistoryReplayBuffer
@@ -40,7 +39,7 @@ def with_memory(
 
         SAC(
             "MlpPolicy",
-            VecHistory(env, history_length=4),
+            VecHistory(make_vec_env(env), history_length=4),
             policy_kwargs=dict(features_extractor_class=NCDEExtractor),
             replay_buffer_class=HistoryReplayBuffer,
         )
@@ -73,12 +72,13 @@ def with_memory(
             # SB3 hands these to its own buffer only.
             several = {"n_steps": kwargs.pop("n_steps"), "gamma": kwargs.get("gamma", _default(algorithm, "gamma"))}
             kwargs["replay_buffer_kwargs"] = several | (kwargs.get("replay_buffer_kwargs") or {})
+    given = dict(policy_kwargs or {})
     defaults: dict[str, Any] = {"features_extractor_class": NCDEExtractor}
     if features_extractor_kwargs:
-        defaults["features_extractor_kwargs"] = features_extractor_kwargs
-    if issubclass(algorithm, FUSED) and "optimizer_class" not in (policy_kwargs or {}):
+        given["features_extractor_kwargs"] = given.get("features_extractor_kwargs", {}) | features_extractor_kwargs
+    if issubclass(algorithm, FUSED) and "optimizer_class" not in given:
         defaults["optimizer_kwargs"] = {"fused": True}
-    return algorithm(policy, env, policy_kwargs=defaults | (policy_kwargs or {}), **kwargs)
+    return algorithm(policy, env, policy_kwargs=defaults | given, **kwargs)
 
 
 def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, Any]) -> VecEnv:
@@ -95,10 +95,7 @@ def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, 
         return env
     if isinstance(env, str):
         env = make_vec_env(env)
-    elif not isinstance(env, VecEnv):
-        single = env
-        env = DummyVecEnv([lambda: Monitor(single)])
-    return VecHistory(env, **arguments)
+    return VecHistory(BaseAlgorithm._wrap_env(env), **arguments)
 
 
 def _default(algorithm: type[BaseAlgorithm], name: str) -> Any:

@@ -25,6 +25,18 @@ from sb3_ncde.history.validation import refuse_to_be_traced
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.history.windows import Sequences
 
+WITHOUT_SIZE = (
+    "solver",
+    "solver_steps",
+    "rtol",
+    "atol",
+    "adjoint",
+    "interpolation",
+    "scale_increments",
+    "feature_norm",
+)
+"""Arguments of an encoder that set the size of no weight."""
+
 
 class NCDEExtractor(BaseFeaturesExtractor):
     """Solves a neural controlled differential equation over each of the histories of :class:`sb3_ncde.VecHistory`.
@@ -98,11 +110,14 @@ class NCDEExtractor(BaseFeaturesExtractor):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
-        """Load, with the arguments of the agent that was saved in place of defaults of this version."""
-        saved, now = local_metadata.get("arguments", {}), self.encoder.arguments
-        known = {name: value for name, value in saved.items() if name not in self._given and hasattr(now, name)}
+        """Load, with the arguments of the agent that was saved in place of defaults of this version.
+
+        Those are meant that weights do not tell; of another size, PyTorch finds that the weights do not fit.
+        """
+        saved = local_metadata.get("arguments", {})
+        known = {name: saved[name] for name in WITHOUT_SIZE if name in saved and name not in self._given}
         if known:
-            self.encoder.adopt(replace(now, **known))
+            self.encoder.adopt(replace(self.encoder.arguments, **known))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
@@ -153,7 +168,7 @@ class NCDEExtractor(BaseFeaturesExtractor):
         """Return histories of extracted features and elapsed times, (rows, H, features + 1); 0 where there is none."""
         assert self.extractor is not None
         layout = self.space.layout
-        slots = observations[:, 2:].reshape(len(observations), -1, layout.slot_size)  # (rows, H, D + 1)
+        slots = observations[:, 2:].reshape(len(observations), -1, layout.slot_size)  # (rows, H, slot_size)
         length = layout.rule.history_length
         used = th.from_numpy(np.arange(length) >= length - points).to(slots.device)  # (rows, H)
         features = self.extractor(self.space.flattening.shown(slots[used][:, :-1]))

@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import (
     VecEnv,
     VecEnvWrapper,
     VecNormalize,
-    VecTransposeImage,
     is_vecenv_wrapped,
     unwrap_vec_normalize,
 )
@@ -73,8 +72,7 @@ class VecHistory(VecEnvWrapper):
                     f"VecHistory got an unexpected argument {name!r}. It takes {', '.join(known)}; how a history is "
                     "encoded is said to NCDEExtractor, in policy_kwargs: features_extractor_kwargs."
                 )
-        if _channels_last(venv.observation_space):
-            venv = VecTransposeImage(venv)  # as SB3 does, but to histories it cannot
+        venv = BaseAlgorithm._wrap_env(venv)  # transposes images, which SB3 cannot do to histories
         space = HistorySpace(venv.observation_space, HistoryArguments(**arguments))
         VecEnvWrapper.__init__(self, venv, observation_space=space)
         self._layout = space.layout
@@ -167,14 +165,6 @@ def _as_tensor(starts: npt.NDArray[np.bool_]) -> th.Tensor:
 
 def _empty(n_envs: int, space: HistorySpace) -> Histories:
     return Histories(np.zeros((n_envs, *space.shape), np.float32), np.zeros(n_envs, np.int64), empty=True, most=0)
-
-
-def _channels_last(space: spaces.Space[Any]) -> bool:
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return any(
-        isinstance(part, spaces.Box) and is_image_space(part) and not is_image_space_channels_first(part)
-        for part in parts
-    )
 
 
 def _of_inner(name: str) -> Any:

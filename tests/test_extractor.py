@@ -17,6 +17,7 @@ from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
@@ -508,6 +509,15 @@ def test_with_memory_takes_what_sb3_takes() -> None:
     for model in (by_id, single):
         assert isinstance(model.get_env(), VecHistory)
         model.learn(16)
+    both = make(
+        SAC,
+        features_extractor_kwargs={"latent_size": 5},
+        policy_kwargs={"features_extractor_kwargs": {"solver": "rk4"}},
+    )
+    arguments = extractors(both)[0].encoder.arguments
+    assert (arguments.latent_size, arguments.solver) == (5, "rk4")
+    monitored: Any = with_memory(PPO, Monitor(gym.make("sb3_ncde/CartPoleNoVel-v1")), device="cpu", **small).get_env()
+    assert not isinstance(monitored.unwrapped.envs[0].env, Monitor)
     adam = {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
     model = make(A2C, policy_kwargs=adam)
     assert type(model.policy.optimizer) is th.optim.AdamW

@@ -352,15 +352,16 @@ def test_arguments_that_are_refused_say_what_to_do() -> None:
         make(walk(observation="image"), missing_values=True)
     with pytest.raises(ValueError, match="time_key='tiem' is not a key"):
         make(walk(observation="dict"), time_key="tiem")
-    nested = spaces.Tuple((BOX, BOX))
 
     class Odd(RandomWalk):
-        def __init__(self) -> None:
+        def __init__(self, space: spaces.Space[Any]) -> None:
             super().__init__()
-            self.observation_space: Any = nested
+            self.observation_space = space
 
+    with pytest.raises(NotImplementedError, match="Nested observation spaces"):  # SB3's own
+        make(DummyVecEnv([lambda: Odd(spaces.Dict({"a": spaces.Dict({"b": BOX})}))]))
     with pytest.raises(TypeError, match="Expected observations that are Box, Discrete"):
-        make(DummyVecEnv([Odd]))
+        make(DummyVecEnv([lambda: Odd(spaces.Tuple((BOX, BOX)))]))
 
 
 def test_a_policy_that_cannot_read_histories_is_refused() -> None:
