@@ -139,13 +139,14 @@ class NCDEExtractor(BaseFeaturesExtractor):
                 if seen is not None:
                     return seen.to(observations.device)
         of_data = self.extractor is None and self.encoder.control is None and not observations.requires_grad
-        # What NumPy may write to, without PyTorch knowing, is not kept.
-        if not of_data or observations.is_inference() or not observations.untyped_storage().resizable():
+        # What is prepared in inference mode cannot be learned from.
+        if not of_data or th.is_inference_mode_enabled():
             return self.encoder.encode(self.encoder.prepare(self._sequences(observations)))
-        prepared = self._recent.get(observations, scale)
+        key = packed.tobytes(), scale._version
+        prepared = self._recent.get(key)
         if prepared is None:
             prepared = self.encoder.prepare(self._sequences(observations))
-            self._recent.put(observations, scale, prepared)
+            self._recent.put(key, prepared)
         return self.encoder.encode(prepared)
 
     def _sequences(self, observations: th.Tensor) -> Sequences:
@@ -177,22 +178,21 @@ class NCDEExtractor(BaseFeaturesExtractor):
 
 
 class _Recent:
-    """What was prepared of the newest minibatches: actor, critic and targets are given the same, in turn."""
+    """What was prepared of the newest minibatches: actor, critic and targets are given the same, in turn.
+
+    A minibatch is known by its bytes and by the version of the scale that it was prepared with.
+    """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[th.Tensor, int, th.Tensor, int, Prepared]] = []
+        self._kept: list[tuple[tuple[bytes, int], Prepared]] = []
 
-    def get(self, observations: th.Tensor, scale: th.Tensor) -> Prepared | None:
-        """Return what was prepared of the same tensor, if neither it nor the scale has changed since."""
-        now = observations._version, scale._version
-        for rows, rows_version, used, used_version, prepared in self._kept:
-            if rows is observations and used is scale and (rows_version, used_version) == now:
-                return prepared
-        return None
+    def get(self, key: tuple[bytes, int]) -> Prepared | None:
+        """Return what was prepared of the same histories, if the scale has not changed since."""
+        return next((prepared for kept, prepared in self._kept if kept == key), None)
 
-    def put(self, observations: th.Tensor, scale: th.Tensor, prepared: Prepared) -> None:
+    def put(self, key: tuple[bytes, int], prepared: Prepared) -> None:
         """Keep it beside the one before: of a transition there are two, the observation and the next."""
-        self._kept = [*self._kept[-1:], (observations, observations._version, scale, scale._version, prepared)]
+        self._kept = [*self._kept[-1:], (key, prepared)]
 
 
 def _settle(extractor: NCDEExtractor, *_: Any) -> None:
