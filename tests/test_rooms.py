@@ -13,7 +13,9 @@ ROOMS = (
     "quickstart",
     "zoo",
     "evaluation",  # tables and pictures
+    "deploy",  # without what trained
     "__init__",  # the public names
+    "registration",
     "memory",  # all parts together, in one line
     "policies",  # where SB3 meets the memory
     "buffers",

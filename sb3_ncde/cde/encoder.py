@@ -10,6 +10,7 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
+from sb3_ncde.acting.description import Description, Weights
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.fixed_solve import solve, suits
 from sb3_ncde.cde.host_weights import EncoderOnHost, on_host
@@ -195,6 +196,13 @@ class NeuralCDE(nn.Module):
             return None
         seen = self._stepper.follow(packed, *self._host.weights(self.increment_scale, self._summary_scale))
         return None if seen is None else th.from_numpy(seen)
+
+    def in_numpy(self) -> tuple[Description, Weights] | None:
+        """Return its description and its weights, for a step in NumPy; None: its solver needs PyTorch."""
+        if self._stepper is None:
+            return None
+        weights, _ = self._host.weights(self.increment_scale, self._summary_scale)
+        return self._stepper.description, weights
 
     def prepare(self, appended: Sequences) -> Prepared:
         """Return the windows of sequences, and the path through them: all that precedes the solve."""

@@ -1,0 +1,128 @@
+"""export_numpy and export_onnx: a trained agent as one file, which is compared with it before it is written."""
+
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_ncde.deploy.agent import Agent
+from sb3_ncde.deploy.contents import Tree, as_read, digest, without_arrays, write
+from sb3_ncde.deploy.episodes import Episodes, recorded, sampled
+from sb3_ncde.deploy.model import raw_observations, tree_of
+from sb3_ncde.deploy.observation import SINGLE
+from sb3_ncde.deploy.parity import Outputs, Parity
+from sb3_ncde.deploy.reference import outputs_in_pytorch
+from sb3_ncde.vec_history import VecHistory
+
+BATCHES = (1, 3, 5)
+"""Environments side by side, in each comparison."""
+TOLERANCE = 1e-5
+LONGEST = 2000
+"""Steps that are recorded of an environment."""
+Runtime = Callable[[Episodes], Iterator[Outputs]]
+"""Acts through episodes, and yields its outputs step by step."""
+
+
+def export_numpy(
+    model: BaseAlgorithm,
+    path: str | PathLike[str],
+    vec_normalize: VecNormalize | None = None,
+    *,
+    env: gym.Env[Any, Any] | None = None,
+    n_episodes: int = 3,
+    tolerance: float = TOLERANCE,
+) -> dict[str, Any]:
+    """Write a trained agent to an ``.npz``, for :class:`sb3_ncde.deploy.Agent`.
+
+    Before, PyTorch and NumPy go through the same episodes, in 1, 3 and 5 environments, with resets, irregular times and
+    missing values.
+
+    :param model: RecurrentPPO with an NCDEPolicy, or an agent of :func:`sb3_ncde.with_memory`
+    :param path: of the file, with the suffix ``.npz``
+    :param vec_normalize: of the training; None: that of the model's environments, if they have one
+    :param env: an environment with raw observations, in which the agents are compared as well; None: in none
+    :param n_episodes: in it
+    :param tolerance: of the largest difference, relative to numbers above 1
+    :return: the metadata that stand in the file
+    :raises CannotExportError: for what a file cannot say
+    :raises ParityError: if the difference is above the tolerance; then there is no file
+    """
+    source = Source(model, vec_normalize)
+    tree = source.tree
+    _compare(source, {"NumPy": in_numpy(tree)}, env, n_episodes, tolerance)
+    write(Path(path), tree)
+    return without_arrays(tree)[0]
+
+
+def in_numpy(tree: Tree) -> Runtime:
+    """Return what acts through episodes in NumPy."""
+
+    def run(episodes: Episodes) -> Iterator[Outputs]:
+        agent = Agent(tree)
+        for step, starts in enumerate(episodes.starts):
+            agent.reset(starts)
+            outputs = agent.step(_as_given(episodes.at(step), tree))
+            yield outputs | {"next_history": agent.state}
+
+    return run
+
+
+def _as_given(observation: Mapping[str, Any], tree: Tree) -> Any:
+    return observation if tree["is_dict"] else observation[SINGLE]
+
+
+class Source:
+    """What is exported: a model, its normalisation, and the tree that is made of both.
+
+    :param model: that is exported
+    :param vec_normalize: of the training; None: that of the model's environments, if they have one
+    """
+
+    def __init__(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:
+        found = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
+        self.model = model
+        self.normalize: VecNormalize | None = getattr(found, "normalize", found) if isinstance(found, VecHistory) else found
+        self.tree = as_read(tree_of(model, self.normalize))
+        self.tree["sha256"] = digest(without_arrays(self.tree)[1])
+        self.space: spaces.Space[Any] = raw_observations(model, self.normalize)
+
+    def run(self, episodes: Episodes) -> Iterator[Outputs]:
+        """Act through episodes in PyTorch."""
+        return outputs_in_pytorch(self.model, self.normalize, self.space, self.tree, episodes)
+
+
+def _compare(
+    source: Source, runtimes: Mapping[str, Runtime], env: gym.Env[Any, Any] | None, n_episodes: int, tolerance: float
+) -> None:
+    """Let PyTorch and other runtimes act through the same episodes, and note in the tree by how much they differ."""
+    tree, rng = source.tree, np.random.default_rng(0)
+    n_steps = 3 * tree["encoder"]["description"]["layout"]["rule"]["history_length"] + 8
+    episodes = [sampled(source.space, tree, n_envs, n_steps, rng) for n_envs in BATCHES]
+    if env is not None:
+        episodes.append(recorded(env, _actor(tree), n_episodes, LONGEST))
+    parity = Parity(tolerance)
+    for each in episodes:
+        for expected, *others in zip(source.run(each), *(run(each) for run in runtimes.values()), strict=True):
+            for name, found in zip(runtimes, others, strict=True):
+                parity.compare(name, expected, found, tree["action"])
+    tree["parity"] = {"rows": parity.rows, "tolerance": tolerance, "largest_difference": parity.largest}
+    print(f"Largest difference from PyTorch, of {parity.rows} observations: {parity}")
+    parity.check()
+
+
+def _actor(tree: Tree) -> Callable[[Any, bool], Any]:
+    """Return what acts in one environment."""
+    agent = Agent(tree)
+
+    def act(observation: Any, begins: bool) -> Any:
+        if begins:
+            agent.reset()
+        return agent.act(observation)
+
+    return act

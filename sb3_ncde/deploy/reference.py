@@ -1,0 +1,100 @@
+"""What an agent does in PyTorch and Stable-Baselines3, step by step: what an exported one is compared with."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from sb3_ncde.deploy.contents import Tree
+from sb3_ncde.deploy.episodes import Episodes, Playback
+from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.history.window_rule import Array
+from sb3_ncde.policies import NCDEPolicy
+from sb3_ncde.vec_history import VecHistory
+
+
+def outputs_in_pytorch(
+    model: BaseAlgorithm, normalize: VecNormalize | None, space: spaces.Space[Any], tree: Tree, episodes: Episodes
+) -> Iterator[dict[str, Array]]:
+    """Yield, step by step, the outputs of an exported agent as PyTorch has them.
+
+    The observations go through the wrappers of the training: VecNormalize, what SB3 does to images, VecHistory.
+
+    :param model: that is exported
+    :param normalize: of the training, or None
+    :param space: of raw observations
+    :param tree: of the agent
+    :param episodes: to go through
+    """
+    n_envs = episodes.starts.shape[1]
+    policy: Any = model.policy
+    env: VecEnv = DummyVecEnv(
+        [partial(Playback, space, policy.action_space, episodes, number) for number in range(n_envs)]
+    )
+    if normalize is not None:
+        env = _renewed(normalize, env)
+    env = BaseAlgorithm._wrap_env(env, verbose=0)
+    if isinstance(policy.observation_space, HistorySpace):
+        arguments = policy.observation_space.arguments
+        env = VecHistory(env, **{name: getattr(arguments, name) for name in arguments.__dataclass_fields__})
+    observation, state = env.reset(), None
+    for starts in episodes.starts:
+        with _told(policy) as told, th.no_grad():
+            action, after = policy.predict(observation, state, starts, deterministic=True)
+            outputs = {"action": action} | told
+            if tree["heads"]["value"] is not None:
+                rows, _ = policy.obs_to_tensor(observation)
+                before = _histories(policy, state, starts)
+                outputs["value"] = policy.predict_values(rows, *before).numpy(force=True)[:, 0]
+        if after is not None:
+            outputs["next_history"] = np.concatenate(after, axis=2)[0]
+        yield outputs
+        state = after
+        observation, _, _, _ = env.step(action)
+
+
+def _histories(policy: Any, state: Any, starts: Array) -> tuple[Any, ...]:
+    """Return what a recurrent policy is given beside an observation: histories, and where episodes begin."""
+    if not isinstance(policy, NCDEPolicy):
+        return ()
+    empty = np.zeros((1, len(starts), policy.lstm_actor.hidden_size), np.float32)
+    histories = tuple(th.from_numpy(part).to(policy.device) for part in (state or (empty, empty)))
+    return histories, th.from_numpy(starts.astype(np.float32)).to(policy.device)
+
+
+@contextmanager
+def _told(policy: Any) -> Iterator[dict[str, Array]]:
+    """Yield a dict that will hold what the actor of a policy says within the context."""
+    told: dict[str, Array] = {}
+
+    def listen(module: th.nn.Module, name: str) -> Any:
+        def hear(_: Any, __: Any, output: th.Tensor) -> None:
+            told[name] = output.numpy(force=True).copy()
+
+        return module.register_forward_hook(hear)
+
+    handles = [listen(module, name) for name, module in _speakers(policy).items()]
+    try:
+        yield told
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _speakers(policy: Any) -> dict[str, th.nn.Module]:
+    """Return the modules of a policy whose outputs are the parameters of the action's distribution, by name."""
+    if isinstance(policy, ActorCriticPolicy):
+        return {"mean" if isinstance(policy.action_space, spaces.Box) else "logits": policy.action_net}
+    if isinstance(policy, DQNPolicy):
+        return {"q_values": policy.q_net}
+    return {} if isinstance(policy, QRDQNPolicy) else {"mean": policy.actor.mu}

@@ -1,0 +1,104 @@
+"""The spaces of an agent as plain values: what it is given, and what it does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
+
+from sb3_ncde.deploy.heads import Action
+from sb3_ncde.deploy.layers import CannotExportError
+from sb3_ncde.deploy.observation import SINGLE, Input
+from sb3_ncde.envs.spaces import choices
+from sb3_ncde.history.window_rule import Array
+
+
+def raw_space(seen: spaces.Space[Any], env: VecEnv | None) -> spaces.Space[Any]:
+    """Return the space of raw observations: of images, channels may come last there.
+
+    :param seen: the space of what the agent is given by SB3
+    :param env: the environments of the training, or their VecNormalize; None: images are as SB3 has them
+    """
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecTransposeImage | VecNormalize):
+            seen = env.venv.observation_space
+        env = env.venv
+    return seen
+
+
+def named(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
+    """Return the parts of a space by name."""
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {SINGLE: space}
+
+
+def input_of(
+    name: str, raw: spaces.Space[Any], seen: spaces.Space[Any], normalize: VecNormalize | None, pixels: bool, own: bool
+) -> Input:
+    """Return a part of an observation as plain values.
+
+    :param name: of the part
+    :param raw: its space as the environment gives it
+    :param seen: its space as SB3 gives it to the agent
+    :param normalize: of the training
+    :param pixels: whether those of images are divided by 255
+    :param own: whether choices begin at the space's start, as in VecHistory; SB3 has them begin at 0
+    """
+    if isinstance(raw, spaces.Discrete):
+        options, starts, kind = [int(raw.n)], [int(raw.start) if own else 0], "discrete"
+    elif isinstance(raw, spaces.MultiDiscrete):
+        options, starts, kind = raw.nvec.tolist(), (raw.start.tolist() if own else [0] * len(raw.nvec)), "multi_discrete"
+    else:
+        options, starts, kind = [], [], "box"
+    shape, statistics = list(raw.shape or ()), _statistics(name, normalize)
+    plain = Input(
+        name=name,
+        kind=kind,
+        shape=shape,
+        dtype=np.dtype(raw.dtype).name,
+        options=options,
+        starts=starts,
+        channels_last=shape != list(seen.shape or ()),
+        divisor=255.0 if pixels and is_image_space(seen) else 1.0,
+    )
+    if normalize is None or statistics is None:
+        return plain
+    columns = shape[-1] if shape else 1
+    return plain._replace(
+        mean=np.array(statistics.mean, np.float64),
+        deviation=np.sqrt(np.array(statistics.var, np.float64) + normalize.epsilon),
+        clip=float(normalize.clip_obs),
+        skipped=[column % columns for column in getattr(normalize, "skip_columns", ())],
+    )
+
+
+def _statistics(name: str, normalize: VecNormalize | None) -> Any:
+    """Return mean and variance of a part, or None where it is not normalised."""
+    if normalize is None or not normalize.norm_obs:
+        return None
+    return normalize.obs_rms.get(name) if isinstance(normalize.obs_rms, dict) else normalize.obs_rms
+
+
+def action_of(space: spaces.Space[Any], squashed: bool, unscaled: bool, masked: bool) -> Action:
+    """Return what is made of an actor's output, for an action space.
+
+    :param squashed: whether its tanh is the action
+    :param unscaled: whether -1 and 1 stand for the bounds
+    :param masked: whether there is an action mask
+    :raises CannotExportError: for another space
+    """
+    shape, dtype = list(space.shape or ()), np.dtype(space.dtype).name
+    if isinstance(space, spaces.Box):
+        return Action("box", shape, dtype, [], _bound(space.low), _bound(space.high), squashed, unscaled)
+    if isinstance(space, spaces.MultiBinary):
+        return Action("multi_binary", shape, dtype, choices(space) if masked else [])
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return Action("discrete", shape, dtype, choices(space))
+    raise CannotExportError(f"The action space {space} is none that SB3 knows.")
+
+
+def _bound(values: Any) -> Array:
+    return np.array(values, np.float32)
+
+
