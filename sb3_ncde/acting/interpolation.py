@@ -99,23 +99,25 @@ class Straight(Piece):
 
 
 class Cubic(Piece):
-    """A cubic piece, which leaves with the slope of the interval before and arrives with that of its own.
+    """A cubic piece.
 
-    :param interval: that the piece is
+    :param increments: of the path, with whose slope it arrives, (R, C)
+    :param leaving: with whose slope it leaves, (R, C)
+    :param drive: at its beginning, (R, units), or None
+    :param drive_increments: of the drive
+    :param drive_leaving: likewise
     """
 
-    def __init__(self, interval: Interval) -> None:
-        bend = interval.bend
-        assert bend is not None
-        self.increments, self.drive = interval.increments, interval.drive
-        # Bounded, so that what changed in almost no time does not throw the path far away.
-        tiny = np.finfo(bend.taken.dtype).tiny
-        ratio = np.minimum(interval.taken / np.maximum(bend.taken, tiny), LARGEST_RATIO)
-        bent = bend.taken > 0  # straight where no time has passed before
-        self._leaving = np.where(bent, bend.increments * ratio, interval.increments)
-        if interval.drive is not None and interval.drive_after is not None and bend.drive is not None:
-            self._drive_increments = interval.drive_after - interval.drive
-            self._drive_leaving = np.where(bent, bend.drive * ratio, self._drive_increments)
+    def __init__(
+        self,
+        increments: Array,
+        leaving: Array,
+        drive: Array | None,
+        drive_increments: Array | None,
+        drive_leaving: Array | None,
+    ) -> None:
+        self.increments, self._leaving = increments, leaving
+        self.drive, self._drive_increments, self._drive_leaving = drive, drive_increments, drive_leaving
 
     def slope(self, place: float) -> Array:
         """Return dX/du at a fraction of the piece."""
@@ -123,7 +125,7 @@ class Cubic(Piece):
 
     def drive_at(self, place: float) -> Array | None:
         """Return the drive at a fraction of the piece."""
-        if self.drive is None:
+        if self.drive is None or self._drive_increments is None or self._drive_leaving is None:
             return None
         late = (2 * place**2 - place**3) * (self._drive_increments - self._drive_leaving)
         return self.drive + place * self._drive_leaving + late
@@ -135,8 +137,18 @@ def linear(interval: Interval) -> tuple[Piece, ...]:
 
 
 def hermite(interval: Interval) -> tuple[Piece, ...]:
-    """Return one cubic piece."""
-    return (Cubic(interval),)
+    """Return one cubic piece, which leaves with the slope of the interval before and arrives with that of its own."""
+    increments, bend, drive = interval.increments, interval.bend, interval.drive
+    assert bend is not None
+    # Bounded, so that what changed in almost no time does not throw the path far away.
+    ratio = np.minimum(interval.taken / np.maximum(bend.taken, np.finfo(bend.taken.dtype).tiny), LARGEST_RATIO)
+    bent = bend.taken > 0  # straight where no time has passed before
+    leaving = np.where(bent, bend.increments * ratio, increments)
+    moved, drive_leaving = None, None
+    if drive is not None and interval.drive_after is not None and bend.drive is not None:
+        moved = interval.drive_after - drive
+        drive_leaving = np.where(bent, bend.drive * ratio, moved)
+    return (Cubic(increments, leaving, drive, moved, drive_leaving),)
 
 
 def rectilinear(interval: Interval) -> tuple[Piece, ...]:

@@ -3,7 +3,7 @@
 The same as :mod:`sb3_ncde.cde.solvers` and :mod:`sb3_ncde.cde.vector_field`, for one interval of R rows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from sb3_ncde.acting.interpolation import Piece
 from sb3_ncde.acting.networks import linear, softplus
 from sb3_ncde.acting.tableaus import Tableau
 from sb3_ncde.history.window_rule import Array
+
+Field = Callable[[Array, Array, Array | None], Array]
 
 
 def field(z: Array, increment: Array, drive: Array | None, weights: Weights) -> Array:
@@ -32,10 +34,11 @@ def field(z: Array, increment: Array, drive: Array | None, weights: Weights) -> 
     return product
 
 
-def integrate(z: Array, pieces: Iterable[Piece], tableau: Tableau, steps: int, weights: Weights) -> Array:
+def integrate(z: Array, pieces: Iterable[Piece], tableau: Tableau, steps: int, product: Field) -> Array:
     """Return z at the end of the pieces of a path, (R, Z), from z at their beginning.
 
     :param steps: of the solver, on each piece
+    :param product: f(z, X) dX, a function of z, dX and the drive, as :func:`field` is with its weights
     """
     for piece in pieces:
         for step in range(steps):
@@ -45,7 +48,7 @@ def integrate(z: Array, pieces: Iterable[Piece], tableau: Tableau, steps: int, w
                 increment = piece.slope(place)
                 if steps > 1:
                     increment = increment / steps
-                slopes.append(field(combine(z, row, slopes), increment, piece.drive_at(place), weights))
+                slopes.append(product(combine(z, row, slopes), increment, piece.drive_at(place)))
             z = combine(z, tableau.weights, slopes)
     return z
 

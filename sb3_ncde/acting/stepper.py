@@ -1,6 +1,6 @@
 """One step of N environments in NumPy, without PyTorch: observations in, features for actor and critic out."""
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from sb3_ncde.acting.interpolation import CURVED, INTERPOLATIONS, Bend, Interval
 from sb3_ncde.acting.networks import FEATURE_NORMS, linear, relu_mlp
 from sb3_ncde.acting.observation_history import Histories, append, follows, unpack
 from sb3_ncde.acting.path import Knots, advance
-from sb3_ncde.acting.solver import integrate
+from sb3_ncde.acting.solver import field, integrate
 from sb3_ncde.history.traces import CLIP
 from sb3_ncde.history.window_rule import Array, Integers
 
@@ -169,7 +169,8 @@ class Stepper:
         if weights.drive is not None:
             drive = linear(values, weights.drive)
         interval = Interval(increments.reshape(len(z), -1), solutions.drive, drive, elapsed, solutions.bend)
-        z = integrate(z, self._pieces(interval), description.tableau, description.solver_steps, weights)
+        product = partial(field, weights=weights)
+        z = integrate(z, self._pieces(interval), description.tableau, description.solver_steps, product)
         bend = interval.next_bend()
         if envs.size:
             start = knots.controls[envs]

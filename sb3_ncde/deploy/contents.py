@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -34,10 +35,17 @@ def write(path: Path, tree: Tree) -> None:
     :param tree: the agent
     """
     described, arrays = without_arrays(tree)
-    new = path.with_name(f".{path.name}.new")
     text = np.frombuffer(json.dumps(described).encode(), np.uint8)
-    with new.open("wb") as file:
+    with replaced(path) as file:
         np.savez(file, **{_METADATA: text, **arrays})
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that takes the place of another once it is whole, and in the same moment."""
+    new = path.with_name(f".{path.name}.new")
+    with new.open("wb") as file:
+        yield file
     os.replace(new, path)
 
 

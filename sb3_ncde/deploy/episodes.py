@@ -14,7 +14,7 @@ from sb3_ncde.history.window_rule import Array
 
 MISSING = 0.25
 """Of the values, where they may be missing."""
-SMOOTH = 0.95
+SMOOTH = 0.99
 """Correlation of values from one step to the next."""
 
 

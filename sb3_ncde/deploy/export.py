@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.deploy.agent import Agent
-from sb3_ncde.deploy.contents import Tree, as_read, digest, without_arrays, write
+from sb3_ncde.deploy.contents import Tree, as_read, digest, replaced, without_arrays, write
 from sb3_ncde.deploy.episodes import Episodes, recorded, sampled
 from sb3_ncde.deploy.model import raw_observations, tree_of
 from sb3_ncde.deploy.observation import SINGLE
@@ -57,6 +57,38 @@ def export_numpy(
     tree = source.tree
     _compare(source, {"NumPy": in_numpy(tree)}, env, n_episodes, tolerance)
     write(Path(path), tree)
+    return without_arrays(tree)[0]
+
+
+def export_onnx(
+    model: BaseAlgorithm,
+    path: str | PathLike[str],
+    vec_normalize: VecNormalize | None = None,
+    *,
+    env: gym.Env[Any, Any] | None = None,
+    n_episodes: int = 3,
+    tolerance: float = TOLERANCE,
+) -> dict[str, Any]:
+    """Write a trained agent to an ONNX file: raw observations and its history in, the action and its history out.
+
+    Before, PyTorch, NumPy and ONNX Runtime go through the same episodes, as in :func:`export_numpy`. Its inputs and
+    outputs are in docs/deployment.md. It needs the extra ``onnx``.
+
+    :param model: as for :func:`export_numpy`, and so are the other arguments
+    :param path: of the file, with the suffix ``.onnx``
+    :return: the metadata that stand in the file
+    :raises CannotExportError: for what a file cannot say
+    :raises ParityError: if the difference is above the tolerance; then there is no file
+    """
+    from sb3_ncde.deploy.graph import described, graph_of
+    from sb3_ncde.deploy.onnx_runtime import in_onnx_runtime
+
+    source = Source(model, vec_normalize)
+    tree, graph = source.tree, graph_of(source.tree)
+    runtimes = {"NumPy": in_numpy(tree), "ONNX Runtime": in_onnx_runtime(graph.SerializeToString(), tree)}
+    _compare(source, runtimes, env, n_episodes, tolerance)
+    with replaced(Path(path)) as file:
+        file.write(described(graph, tree).SerializeToString())
     return without_arrays(tree)[0]
 
 
@@ -111,8 +143,9 @@ def _compare(
         for expected, *others in zip(source.run(each), *(run(each) for run in runtimes.values()), strict=True):
             for name, found in zip(runtimes, others, strict=True):
                 parity.compare(name, expected, found, tree["action"])
-    tree["parity"] = {"rows": parity.rows, "tolerance": tolerance, "largest_difference": parity.largest}
-    print(f"Largest difference from PyTorch, of {parity.rows} observations: {parity}")
+    rows = sum(each.starts.size for each in episodes)
+    tree["parity"] = {"observations": rows, "tolerance": tolerance, "largest_difference": parity.largest}
+    print(f"Largest difference from PyTorch, of {rows} observations: {parity}")
     parity.check()
 
 

@@ -4,7 +4,6 @@ What computes with them is handed in as ``xp``: :mod:`sb3_ncde.deploy.numpy_arra
 """
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 Layer = dict[str, Any]
@@ -19,7 +18,7 @@ def run(xp: Any, network: Sequence[Layer], rows: Any) -> Any:
 
 
 def _linear(xp: Any, rows: Any, layer: Layer) -> Any:
-    return rows @ xp.asarray(layer["weight"]) + xp.asarray(layer["bias"])
+    return xp.matmul(rows, xp.asarray(layer["weight"])) + xp.asarray(layer["bias"])
 
 
 def _conv2d(xp: Any, images: Any, layer: Layer) -> Any:
@@ -27,7 +26,7 @@ def _conv2d(xp: Any, images: Any, layer: Layer) -> Any:
 
 
 def _flatten(xp: Any, rows: Any, layer: Layer) -> Any:
-    return xp.reshape(rows, (-1, prod(rows.shape[1:])))
+    return xp.flatten(rows)
 
 
 def _affine(xp: Any, rows: Any, layer: Layer) -> Any:
@@ -35,27 +34,21 @@ def _affine(xp: Any, rows: Any, layer: Layer) -> Any:
 
 
 def _layer_norm(xp: Any, rows: Any, layer: Layer) -> Any:
-    return normed(xp, rows, layer["eps"]) * xp.asarray(layer["scale"]) + xp.asarray(layer["shift"])
+    return normed(xp, rows, len(layer["scale"]), layer["eps"]) * xp.asarray(layer["scale"]) + xp.asarray(layer["shift"])
 
 
-def normed(xp: Any, rows: Any, eps: float = 1e-5) -> Any:
+def normed(xp: Any, rows: Any, size: int, eps: float = 1e-5) -> Any:
     """Return rows, (N, size), that have a mean of 0 and a variance of 1 each, as PyTorch's layer norm without weights.
 
     :param eps: that is added to the variance
     """
-    size = rows.shape[1]
     mean = xp.asarray([[1 / size]] * size, dtype=rows.dtype)
-    centred = rows - rows @ mean
-    return centred / xp.sqrt((centred * centred) @ mean + eps)
+    centred = rows - xp.matmul(rows, mean)
+    return centred / xp.sqrt(xp.matmul(centred * centred, mean) + eps)
 
 
 def _sigmoid(xp: Any, rows: Any) -> Any:
     return 0.5 * (1.0 + xp.tanh(0.5 * rows))  # which does not overflow
-
-
-def softplus(xp: Any, rows: Any) -> Any:
-    """Return log(1 + exp(x)), which for large x is x."""
-    return xp.maximum(rows, 0.0) + xp.log(1.0 + xp.exp(-xp.maximum(rows, -rows)))
 
 
 LAYERS: dict[str, Callable[[Any, Any, Layer], Any]] = {
@@ -70,7 +63,7 @@ LAYERS: dict[str, Callable[[Any, Any, Layer], Any]] = {
     "leaky_relu": lambda xp, rows, layer: xp.where(rows > 0, rows, layer["slope"] * rows),
     "silu": lambda xp, rows, layer: rows * _sigmoid(xp, rows),
     "sigmoid": lambda xp, rows, layer: _sigmoid(xp, rows),
-    "softplus": lambda xp, rows, layer: softplus(xp, rows),
+    "softplus": lambda xp, rows, layer: xp.softplus(rows),
     "hardtanh": lambda xp, rows, layer: xp.clip(rows, layer["low"], layer["high"]),
 }
 """By kind: functions of ``xp``, of inputs (N, ...), and of the layer, which return outputs (N, ...)."""

@@ -13,16 +13,19 @@ from numpy import (
     int64,
     isnan,
     log,
+    matmul,
     maximum,
     minimum,
     reshape,
     sqrt,
+    sum,
     tanh,
     transpose,
     where,
 )
 from numpy import concatenate as concat
 
+from sb3_ncde.acting.networks import softplus
 from sb3_ncde.history.window_rule import Array
 
 __all__ = [
@@ -34,19 +37,34 @@ __all__ = [
     "conv2d",
     "exp",
     "expm1",
+    "flatten",
     "float32",
     "float64",
     "int64",
     "isnan",
     "log",
+    "matmul",
     "maximum",
     "minimum",
     "reshape",
+    "softplus",
     "sqrt",
+    "sum",
     "tanh",
     "transpose",
+    "unstack",
     "where",
 ]
+
+
+def unstack(values: Array, size: int) -> list[Array]:
+    """Return the parts of values, (N, size, ...), (N, ...) each."""
+    return [values[:, place] for place in range(size)]
+
+
+def flatten(rows: Array) -> Array:
+    """Return rows, (N, ...), of one dimension each."""
+    return rows.reshape(len(rows), -1)  # type: ignore[no-any-return]
 
 
 def conv2d(images: Array, weight: Array, bias: Array, stride: list[int], padding: list[int]) -> Array:

@@ -28,7 +28,6 @@ class Parity:
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
         self.largest: dict[str, float] = {}
-        self.rows = 0
 
     def compare(self, runtime: str, expected: Outputs, found: Outputs, action: Tree) -> None:
         """Take in a step.
@@ -38,7 +37,6 @@ class Parity:
         :param found: likewise; what is not in both is not compared
         :param action: of the agent's tree
         """
-        self.rows += len(expected["action"])
         for name in sorted(expected.keys() & found.keys()):
             mine, theirs = (np.asarray(values[name], np.float64) for values in (found, expected))
             theirs = theirs.reshape(len(theirs), -1)
