@@ -1,5 +1,6 @@
 """export_numpy and export_onnx: a trained agent as one file, which is compared with it before it is written."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.deploy.agent import Agent
@@ -18,6 +19,7 @@ from sb3_ncde.deploy.model import raw_observations, tree_of
 from sb3_ncde.deploy.observation import SINGLE
 from sb3_ncde.deploy.parity import Outputs, Parity
 from sb3_ncde.deploy.reference import outputs_in_pytorch
+from sb3_ncde.policies import NCDEPolicy
 from sb3_ncde.vec_history import VecHistory
 
 BATCHES = (1, 3, 5)
@@ -118,15 +120,25 @@ class Source:
 
     def __init__(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:
         found = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
-        self.model = model
-        self.normalize: VecNormalize | None = getattr(found, "normalize", found) if isinstance(found, VecHistory) else found
-        self.tree = as_read(tree_of(model, self.normalize))
+        inner = found.normalize if isinstance(found, VecHistory) else found  # type: ignore[attr-defined]
+        self.normalize: VecNormalize | None = inner
+        self.space = raw_observations(model, inner)
+        self.policy = _copied(model.policy)
+        if not isinstance(self.policy, NCDEPolicy):
+            self.policy.set_training_mode(False)  # as predict() does, which has NCDEExtractor put its scale to use
+        self.tree = as_read(tree_of(type(model).__name__, self.policy, self.space, inner))
         self.tree["sha256"] = digest(without_arrays(self.tree)[1])
-        self.space: spaces.Space[Any] = raw_observations(model, self.normalize)
 
     def run(self, episodes: Episodes) -> Iterator[Outputs]:
         """Act through episodes in PyTorch."""
-        return outputs_in_pytorch(self.model, self.normalize, self.space, self.tree, episodes)
+        return outputs_in_pytorch(self.policy, self.normalize, self.space, self.tree, episodes)
+
+
+def _copied(policy: BasePolicy) -> BasePolicy:
+    """Return a copy of a policy: who acts is watched, and the model is to know nothing of this."""
+    # What distributions hold of the last action has gradients, which cannot be copied; it is not needed either.
+    distributions = [vars(module)["action_dist"] for module in policy.modules() if "action_dist" in vars(module)]
+    return copy.deepcopy(policy, {id(distribution): copy.copy(distribution) for distribution in distributions})
 
 
 def _compare(

@@ -27,7 +27,7 @@ def layers_of(module: nn.Module, name: str) -> list[Layer]:
     if type(module) in LAYERS:
         return LAYERS[type(module)](module, name)
     parts = list(module.named_children())
-    if not parts:
+    if not parts and not isinstance(module, nn.Sequential):
         known = ", ".join(sorted(kind.__name__ for kind in LAYERS))
         raise CannotExportError(
             f"The layer {name} is a {type(module).__name__}, which an exported file cannot hold. It knows {known}, and "

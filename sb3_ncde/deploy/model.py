@@ -57,20 +57,19 @@ class Memory(NamedTuple):
     own: bool = False
 
 
-def tree_of(model: BaseAlgorithm, normalize: VecNormalize | None) -> Tree:
-    """Return a model as plain values and arrays.
+def tree_of(algorithm: str, policy: Any, raw: spaces.Space[Any], normalize: VecNormalize | None) -> Tree:
+    """Return a trained agent as plain values and arrays.
 
-    :param model: RecurrentPPO with an NCDEPolicy, or another algorithm with NCDEExtractor over VecHistory
+    :param algorithm: its name
+    :param policy: NCDEPolicy, or one with NCDEExtractor over VecHistory; in evaluation mode
+    :param raw: space of raw observations
     :param normalize: what normalised its observations; None: nothing did
     :raises CannotExportError: for what a file cannot say
     """
-    policy: Any = model.policy
-    policy.set_training_mode(False)
     memory = _memory(policy)
     clock = Clock(memory.arguments.time_key, memory.arguments.time_kind, float(memory.arguments.dt))
     if isinstance(clock.key, int):
         clock = clock._replace(key=clock.key % int(memory.observed.shape[0]))  # type: ignore[index]
-    raw = raw_observations(model, normalize)
     seen, parts = named(memory.observed), named(raw)
     inputs = {
         name: input_of(name, parts[name], seen[name], normalize, memory.pixels, memory.own)
@@ -84,9 +83,9 @@ def tree_of(model: BaseAlgorithm, normalize: VecNormalize | None) -> Tree:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "algorithm": type(model).__name__,
+        "algorithm": algorithm,
         "policy": type(policy).__name__,
-        "spaces": {"observation": str(raw), "action": str(model.action_space)},
+        "spaces": {"observation": str(raw), "action": str(policy.action_space)},
         "versions": {name: version(name) for name in PACKAGES},
         "is_dict": isinstance(raw, spaces.Dict),
         "ignored": list(memory.critic_keys),
@@ -192,7 +191,7 @@ def _encoder(encoder: NeuralCDE) -> Tree:
 
 def _heads(policy: Any, memory: Memory) -> tuple[Heads, Action]:
     """Return the heads of a policy, and what is made of their output."""
-    space, sde = policy.action_space, getattr(policy, "use_sde", False)
+    space = policy.action_space
     squash = bool(policy.squash_output)
     if isinstance(policy, DQNPolicy | QRDQNPolicy):
         network = layers_of(policy.q_net.q_net, "q_net") if isinstance(policy, DQNPolicy) else _means(policy)
@@ -204,14 +203,14 @@ def _heads(policy: Any, memory: Memory) -> tuple[Heads, Action]:
         if memory.valued:
             value = layers_of(policy.mlp_extractor.value_net, "value_net") + layers_of(policy.value_net, "value_net")
         continuous = isinstance(space, spaces.Box)
-        log_std = policy.log_std.numpy(force=True).copy() if continuous and not sde else None
+        log_std = policy.log_std.numpy(force=True).copy() if continuous and not policy.use_sde else None
         action = action_of(space, squash, squash, memory.mask_key is not None)
         return Heads("mean" if continuous else "logits", hidden, actor, log_std, value), action
     actor = policy.actor
     if not hasattr(actor, "latent_pi"):  # TD3, DDPG: the tanh is a layer
         return Heads("mean", [], layers_of(actor.mu, "mu"), None, None), action_of(space, False, squash, False)
     spread = None
-    if not sde:
+    if not actor.use_sde:
         bounds = {"kind": "hardtanh", "low": float(LOG_STD_MIN), "high": float(LOG_STD_MAX)}
         spread = [*layers_of(actor.log_std, "log_std"), bounds]
     hidden = layers_of(actor.latent_pi, "latent_pi")

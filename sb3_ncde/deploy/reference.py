@@ -1,6 +1,7 @@
 """What an agent does in PyTorch and Stable-Baselines3, step by step: what an exported one is compared with."""
 
 import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,20 +25,19 @@ from sb3_ncde.vec_history import VecHistory
 
 
 def outputs_in_pytorch(
-    model: BaseAlgorithm, normalize: VecNormalize | None, space: spaces.Space[Any], tree: Tree, episodes: Episodes
+    policy: Any, normalize: VecNormalize | None, space: spaces.Space[Any], tree: Tree, episodes: Episodes
 ) -> Iterator[dict[str, Array]]:
     """Yield, step by step, the outputs of an exported agent as PyTorch has them.
 
     The observations go through the wrappers of the training: VecNormalize, what SB3 does to images, VecHistory.
 
-    :param model: that is exported
+    :param policy: that is exported
     :param normalize: of the training, or None
     :param space: of raw observations
     :param tree: of the agent
     :param episodes: to go through
     """
     n_envs = episodes.starts.shape[1]
-    policy: Any = model.policy
     env: VecEnv = DummyVecEnv(
         [partial(Playback, space, policy.action_space, episodes, number) for number in range(n_envs)]
     )
@@ -50,7 +50,9 @@ def outputs_in_pytorch(
     observation, state = env.reset(), None
     for starts in episodes.starts:
         with _told(policy) as told, th.no_grad():
-            action, after = policy.predict(observation, state, starts, deterministic=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of random observations, at random times
+                action, after = policy.predict(observation, state, starts, deterministic=True)
             outputs = {"action": action} | told
             if tree["heads"]["value"] is not None:
                 rows, _ = policy.obs_to_tensor(observation)
@@ -61,6 +63,14 @@ def outputs_in_pytorch(
         yield outputs
         state = after
         observation, _, _, _ = env.step(action)
+
+
+def _renewed(normalize: VecNormalize, env: VecEnv) -> VecNormalize:
+    """Return a copy of a normalisation around other environments, which learns nothing of them."""
+    copy: VecNormalize = pickle.loads(pickle.dumps(normalize))
+    copy.set_venv(env)
+    copy.training = copy.norm_reward = False
+    return copy
 
 
 def _histories(policy: Any, state: Any, starts: Array) -> tuple[Any, ...]:
