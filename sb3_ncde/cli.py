@@ -14,7 +14,7 @@ import gymnasium as gym
 import torch as th
 
 INSTALL = "in a clone of this package: pip install '.[zoo]'"
-EXTRA = {"matplotlib", "moviepy", "optuna", "psycopg", "pygame", "requests", "rl_zoo3", "seaborn", "tensorboard"}
+EXTRA = {"matplotlib", "moviepy", "ndonnx", "onnx", "onnxruntime", "optuna", "psycopg", "pygame", "requests", "rl_zoo3", "seaborn", "tensorboard"}
 """Modules that it brings."""
 
 
@@ -77,6 +77,20 @@ def benchmark() -> None:
     from sb3_ncde.zoo.benchmark import main as benchmark_main
 
     benchmark_main()
+
+
+def export() -> None:
+    """Write a trained agent to one file."""
+    from sb3_ncde.zoo.export import main as export_main
+
+    export_main()
+
+
+def hub() -> None:
+    """Make a folder of a trained agent for the Hugging Face hub."""
+    from sb3_ncde.zoo.hub import main as hub_main
+
+    hub_main()
 
 
 def _own_options(*names: str, **kwargs: Any) -> Any:
@@ -177,6 +191,18 @@ COMMANDS = {
         "train several seeds, evaluate each for 100 episodes or more, and report mean, spread and worst seed",
         (),
         ("--env CartPoleNoVel-v1", "--env PendulumNoVel-v1 --seeds 0 1 2 --jobs 2"),
+    ),
+    "export": Command(
+        export,
+        "write a trained agent to one file, for ONNX Runtime or for NumPy alone, once it has been compared with PyTorch",
+        (),
+        ("--env CartPoleNoVel-v1", "--env PendulumNoVel-v1 --algo sac --format numpy -o pendulum.npz"),
+    ),
+    "hub": Command(
+        hub,
+        "make a model card and the files of a trained agent for the Hugging Face hub, and say how to upload them",
+        (),
+        ("--env CartPoleNoVel-v1 -orga NAME",),
     ),
 }
 

@@ -22,6 +22,7 @@ import gymnasium as gym
 import pytest
 import yaml
 from gymnasium import spaces
+from huggingface_hub import ModelCard
 from sb3_contrib import RecurrentPPO
 
 optuna = pytest.importorskip("optuna")
@@ -37,6 +38,7 @@ from sb3_ncde.arguments import NCDEArguments  # noqa: E402
 from sb3_ncde.cde import solvers  # noqa: E402
 from sb3_ncde.hyperparams import hyperparams  # noqa: E402
 from sb3_ncde.normalize import VecNormalizeObserved  # noqa: E402
+from sb3_ncde.deploy import Agent  # noqa: E402
 from sb3_ncde.zoo import benchmark  # noqa: E402
 from sb3_ncde.zoo.experiment import NCDEExperimentManager  # noqa: E402
 
@@ -431,3 +433,35 @@ def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "rl_zoo3.train", None)
     with pytest.raises(SystemExit, match=r"rl_zoo3.train(.|\n)*pip install '\.\[zoo\]'"):
         cli.main(["train"])
+
+
+TRAINED = {
+    "ppo_ncde": ("sb3_ncde/IrregularPendulumNoVel-v1", FEW_STEPS),
+    "sac": ("sb3_ncde/PendulumNoVel-v1", ("-params", "n_timesteps:40", "learning_starts:10")),
+}
+
+
+@pytest.mark.parametrize("algo", TRAINED)
+def test_trained_agents_are_exported_and_made_ready_for_the_hub(
+    algo: str, zoo: Zoo
+) -> None:
+    env, few = TRAINED[algo]
+    named = f"--algo {algo} --env {env}"
+    zoo("train", f"{named} -n 40 --eval-freq -1", *few)
+    printed = zoo("export", f"{named} --episodes 1 --format numpy -o agent.npz --gym-packages sb3_ncde")
+    assert "NumPy: action" in printed
+    assert "Saved to agent.npz" in printed
+    told = Agent.load("agent.npz").metadata
+    assert told["parity"]["observations"] > 200  # those of an episode are among them
+    if algo == "sac":
+        return
+    assert "No model found" in zoo("export", f"{named} --load-best", fails=True)
+    assert "hf upload me/ppo_ncde-sb3_ncde-Irreg" in zoo("hub", f"{named} -orga me --episodes 1")
+    folder = Path("hub/ppo_ncde-sb3_ncde-IrregularPendulumNoVel-v1")
+    files = {path.name for path in folder.iterdir()}
+    assert files >= {f"{folder.name}.zip", "README.md", "agent.npz", "agent.onnx", "args.yml", "config.yml"}
+    assert files >= {"vec_normalize.pkl", "env_kwargs.yml", "results.json", "train_eval_metrics.zip"}
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.eval_results[0].dataset_type == env
+    assert Agent.load(folder / "agent.npz").metadata["sha256"] in card.text
+    RecurrentPPO.load(folder / folder.name, device="cpu")

@@ -1,0 +1,71 @@
+"""A trained agent of a log folder, as the RL Zoo's command ``enjoy`` finds it."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from huggingface_sb3 import EnvironmentName
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+OFF_POLICY = ("crossq", "ddpg", "dqn", "qrdqn", "sac", "td3", "tqc")
+
+
+class Trained(NamedTuple):
+    """A trained agent.
+
+    :param model: with the environment
+    :param env: of one episode at a time, as in the training but for rewards, which are the environment's own
+    :param name: of the environment
+    :param folder: with the settings of the training
+    """
+
+    model: BaseAlgorithm
+    env: VecEnv
+    name: EnvironmentName
+    folder: Path
+
+
+def parser_of_agents(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that say which agent is meant, those of ``enjoy``."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--env", type=EnvironmentName, required=True, help="environment ID")
+    parser.add_argument("--algo", default="ppo_ncde", choices=list(ALGOS), help="algorithm")
+    parser.add_argument("-f", "--folder", default="logs", help="log folder")
+    parser.add_argument("--exp-id", type=int, default=0, help="run; 0: the latest, -1: no folder of a run")
+    parser.add_argument("--load-best", action="store_true", help="the agent that was best in evaluations")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="modules to import that register environments")
+    return parser
+
+
+def load(options: argparse.Namespace) -> Trained:
+    """Return the agent that options of :func:`parser_of_agents` name.
+
+    :raises ValueError: if there is none
+    """
+    for package in options.gym_packages:
+        import_module(package)
+    name = options.env
+    _, path, log_folder = get_model_path(options.exp_id, options.folder, options.algo, name, options.load_best)
+    folder = Path(log_folder) / name
+    hyperparams, statistics = get_saved_hyperparams(str(folder), test_mode=True)
+    said: Any = yaml.load((folder / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
+    env = create_test_env(
+        name.gym_id,
+        stats_path=statistics,
+        should_render=False,
+        hyperparams=hyperparams,
+        env_kwargs=hyperparams.pop("env_kwargs", {}) | (said["env_kwargs"] or {}),
+        vec_env_cls=ExperimentManager.default_vec_env_cls,
+    )
+    # As enjoy does: schedules are code, which another Python may not read, and acting needs neither them nor a buffer.
+    schedules = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
+    buffer = {"buffer_size": 1} if options.algo in OFF_POLICY else {}
+    model = ALGOS[options.algo].load(path, env=env, custom_objects=schedules, device="cpu", **buffer)
+    return Trained(model, env, name, folder)
