@@ -14,7 +14,20 @@ import gymnasium as gym
 import torch as th
 
 INSTALL = "in a clone of this package: pip install '.[zoo]'"
-EXTRA = {"matplotlib", "moviepy", "ndonnx", "onnx", "onnxruntime", "optuna", "psycopg", "pygame", "requests", "rl_zoo3", "seaborn", "tensorboard"}
+EXTRA = {
+    "matplotlib",
+    "moviepy",
+    "ndonnx",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "psycopg",
+    "pygame",
+    "requests",
+    "rl_zoo3",
+    "seaborn",
+    "tensorboard",
+}
 """Modules that it brings."""
 
 
@@ -194,7 +207,7 @@ COMMANDS = {
     ),
     "export": Command(
         export,
-        "write a trained agent to one file, for ONNX Runtime or for NumPy alone, once it has been compared with PyTorch",
+        "write a trained agent to one file, for ONNX Runtime or NumPy alone, once it has been compared with PyTorch",
         (),
         ("--env CartPoleNoVel-v1", "--env PendulumNoVel-v1 --algo sac --format numpy -o pendulum.npz"),
     ),

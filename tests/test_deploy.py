@@ -1,4 +1,4 @@
-"""Exported agents act as the models that they were made of, in NumPy and in ONNX Runtime, and refuse what they cannot."""
+"""Exported agents act as the models that they were made of, in NumPy and ONNX Runtime, and refuse what they cannot."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 import sb3_ncde.deploy
-from sb3_ncde import VecHistory, with_memory
+from sb3_ncde import with_memory
 from sb3_ncde.deploy import Agent, export_numpy, export_onnx, numpy_arrays, onnx_arrays
 from sb3_ncde.deploy.contents import OtherFormatError
 from sb3_ncde.deploy.layers import CannotExportError, layers_of
@@ -39,7 +39,7 @@ from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
 from tests.test_acting import encoders, observed
 
-BOX = spaces.Box(np.float32([-2, -1]), np.float32([1, 3]))
+BOX = spaces.Box(np.array([-2, -1], np.float32), np.array([1, 3], np.float32))
 DISCRETE, MULTI, BINARY = spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)
 N = 3
 
@@ -77,7 +77,7 @@ def walks(*wrappers: Any, of: type[RandomWalk] = RandomWalk, **kwargs: Any) -> D
 
 
 def recurrent(policy: str, env: Any, **kwargs: Any) -> RecurrentPPO:
-    arguments = {"n_steps": 8, "batch_size": 8, "device": "cpu", "seed": 0}
+    arguments: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "device": "cpu", "seed": 0}
     ppo = {name: kwargs.pop(name) for name in ("use_sde",) if name in kwargs}
     return RecurrentPPO(policy, env, policy_kwargs={"history_length": 3, **kwargs}, **arguments, **ppo)
 
@@ -530,7 +530,7 @@ def test_what_is_wrong_is_refused_and_changes_nothing(name: str, timed: Path) ->
 
 def test_nan_timestamps_and_masks_are_looked_at(tmp_path: Path) -> None:
     walk = Agent.load(exported("box", tmp_path))
-    with pytest.raises(ValueError, match="feature 1 of the observation is nan.*missing_values=True"):
+    with pytest.raises(ValueError, match=r"feature 1 of the observation is nan.*missing_values=True"):
         walk.act(np.array([0, np.nan, 0]))
     with pytest.raises(ValueError, match="Expected an array"):
         walk.act((np.zeros(3), {}))
@@ -597,8 +597,9 @@ def test_exporting_changes_nothing_of_a_model_that_learns(tmp_path: Path) -> Non
         model.learn(64)
         if export:
             export_numpy(model, tmp_path / "agent.npz", tolerance=1e-4)
-            assert not model.policy._range_watch._warned
-        return model.learn(64).policy.state_dict()  # type: ignore[no-any-return]
+            policy: Any = model.policy
+            assert not policy._range_watch._warned
+        return model.learn(64).policy.state_dict()
 
     expected, found = learned(False), learned(True)
     for name, tensor in expected.items():

@@ -36,9 +36,9 @@ from rl_zoo3.utils import ALGOS  # noqa: E402
 from sb3_ncde import NCDEPolicy, cli  # noqa: E402
 from sb3_ncde.arguments import NCDEArguments  # noqa: E402
 from sb3_ncde.cde import solvers  # noqa: E402
+from sb3_ncde.deploy import Agent  # noqa: E402
 from sb3_ncde.hyperparams import hyperparams  # noqa: E402
 from sb3_ncde.normalize import VecNormalizeObserved  # noqa: E402
-from sb3_ncde.deploy import Agent  # noqa: E402
 from sb3_ncde.zoo import benchmark  # noqa: E402
 from sb3_ncde.zoo.experiment import NCDEExperimentManager  # noqa: E402
 
@@ -442,9 +442,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("algo", TRAINED)
-def test_trained_agents_are_exported_and_made_ready_for_the_hub(
-    algo: str, zoo: Zoo
-) -> None:
+def test_trained_agents_are_exported_and_made_ready_for_the_hub(algo: str, zoo: Zoo) -> None:
     env, few = TRAINED[algo]
     named = f"--algo {algo} --env {env}"
     zoo("train", f"{named} -n 40 --eval-freq -1", *few)

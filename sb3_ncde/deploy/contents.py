@@ -35,9 +35,9 @@ def write(path: Path, tree: Tree) -> None:
     :param tree: the agent
     """
     described, arrays = without_arrays(tree)
-    text = np.frombuffer(json.dumps(described).encode(), np.uint8)
+    named: dict[str, Any] = {_METADATA: np.frombuffer(json.dumps(described).encode(), np.uint8), **arrays}
     with replaced(path) as file:
-        np.savez(file, **{_METADATA: text, **arrays})
+        np.savez(file, **named)
 
 
 @contextmanager
@@ -109,8 +109,6 @@ def digest(arrays: Mapping[str, Array]) -> str:
         found.update(f"{name} {array.dtype} {array.shape}\n".encode())
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
-
-
 
 
 def _with_arrays(node: Any, arrays: Mapping[str, Array]) -> Any:

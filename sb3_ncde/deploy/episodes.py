@@ -86,9 +86,7 @@ def _times(clock: Clock, starts: npt.NDArray[np.bool_], rng: np.random.Generator
     return (times - begin + clock.unit * rng.random()).astype(np.float32)
 
 
-def _masks(
-    space: spaces.Space[Any], choices: list[int], shape: tuple[int, ...], rng: np.random.Generator
-) -> Array:
+def _masks(space: spaces.Space[Any], choices: list[int], shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Return action masks that allow at least one option of each choice, (T, N, options)."""
     masks = []
     for options in choices:
@@ -107,9 +105,7 @@ class Playback(gym.Env[Any, Any]):
     :param env: which of the N
     """
 
-    def __init__(
-        self, space: spaces.Space[Any], action_space: spaces.Space[Any], episodes: Episodes, env: int
-    ) -> None:
+    def __init__(self, space: spaces.Space[Any], action_space: spaces.Space[Any], episodes: Episodes, env: int) -> None:
         self.observation_space, self.action_space = space, action_space
         self._episodes, self._env, self._step = episodes, env, -1
 
@@ -129,7 +125,9 @@ class Playback(gym.Env[Any, Any]):
     def _observe(self, step: int) -> Any:
         if step >= len(self._episodes.starts):
             step = 0  # after the end, to begin an episode that nobody looks at
-        observation: Mapping[str, Any] = {name: values[step, self._env] for name, values in self._episodes.observations.items()}
+        observation: Mapping[str, Any] = {
+            name: values[step, self._env] for name, values in self._episodes.observations.items()
+        }
         return dict(observation) if isinstance(self.observation_space, spaces.Dict) else observation[SINGLE]
 
 

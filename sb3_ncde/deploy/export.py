@@ -120,7 +120,7 @@ class Source:
 
     def __init__(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:
         found = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
-        inner = found.normalize if isinstance(found, VecHistory) else found  # type: ignore[attr-defined]
+        inner = found.normalize if isinstance(found, VecHistory) else found
         self.normalize: VecNormalize | None = inner
         self.space = raw_observations(model, inner)
         self.policy = _copied(model.policy)

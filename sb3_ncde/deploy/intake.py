@@ -61,7 +61,9 @@ class Intake:
         sizes = {name: len(rows) for name, rows in values.items()}
         n_envs = next(iter(sizes.values()))
         if len({*sizes.values()}) > 1 or len({*alone.values()}) > 1 or n_envs == 0:
-            raise ValueError(f"The parts of the observation are of different numbers of environments, or none: {sizes}.")
+            raise ValueError(
+                f"The parts of the observation are of different numbers of environments, or none: {sizes}."
+            )
         if elapsed is not None and self._clock.input != "elapsed":
             raise ValueError(
                 f"elapsed={elapsed!r}, but this agent reads the time in the observation, as {self._clock.key!r}: write "
@@ -94,8 +96,8 @@ class Intake:
         if not allowed.all():
             env, index = np.argwhere(~allowed)[0].tolist()
             raise ValueError(
-                f"Environment {env} of {len(features)}: feature {index} of the observation is {features[env, index]:g}. "
-                f"Observations must be finite and not above {LARGEST:g}; NaN is for agents that were trained with "
+                f"Environment {env} of {len(features)}: feature {index} of the observation is "
+                f"{features[env, index]:g}. Observations must be finite and not above {LARGEST:g}; NaN is for agents that were trained with "
                 "missing_values=True."
             )
 
@@ -147,7 +149,7 @@ class Intake:
 def _rows(part: Input, values: npt.NDArray[Any]) -> Array:
     """Return values as rows, (N, *shape)."""
     shape = tuple(part.shape)
-    if values.shape != shape and values.shape[1:] != shape or values.ndim > len(shape) + 1:
+    if (values.shape != shape and values.shape[1:] != shape) or values.ndim > len(shape) + 1:
         raise ValueError(
             f"{part.name!r} has the shape {values.shape}, but expected {shape}, or (N, ...) of N environments."
         )
@@ -155,7 +157,9 @@ def _rows(part: Input, values: npt.NDArray[Any]) -> Array:
         least, options = np.array(part.starts), np.array(part.options)
         choices = values.reshape(-1, len(options))
         if ((choices < least) | (choices >= least + options) | (choices != np.rint(choices))).any():
-            raise ValueError(f"{part.name!r} is {values.tolist()}, but its options are {part.options}, from {part.starts}.")
+            raise ValueError(
+                f"{part.name!r} is {values.tolist()}, but its options are {part.options}, from {part.starts}."
+            )
     elif values.dtype.kind == "f" and np.isinf(values).any():
         raise ValueError(f"{part.name!r} has an infinite value: {values.tolist()}.")
     return values.reshape(-1, *shape)

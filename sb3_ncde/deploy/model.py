@@ -163,9 +163,7 @@ def _features(memory: Memory, names: list[str], seen: dict[str, spaces.Space[Any
     extractor = memory.extractor
     if extractor is None or type(extractor) is FlattenExtractor:
         flat: list[Layer] = [{"kind": "flatten"}]
-        return [
-            {"name": name, "layers": flat if len(seen[name].shape or ()) > 1 else []} for name in names
-        ]
+        return [{"name": name, "layers": flat if len(seen[name].shape or ()) > 1 else []} for name in names]
     if type(extractor) is CombinedExtractor:
         modules = extractor.extractors
         return [{"name": name, "layers": layers_of(modules[name], f"{name} of CombinedExtractor")} for name in names]
@@ -182,8 +180,8 @@ def _encoder(encoder: NeuralCDE) -> Tree:
     if described_weights is None:
         arguments = encoder.arguments
         raise CannotExportError(
-            f"solver={arguments.solver!r} with interpolation={arguments.interpolation!r}: an exported agent takes steps "
-            "of fixed size, and an adaptive solver chooses them by the data. Train, or load, with solver='rk4', which "
+            f"solver={arguments.solver!r} with interpolation={arguments.interpolation!r}: an exported agent takes "
+            "steps of fixed size, and an adaptive solver chooses them by the data. Train, or load, with solver='rk4', which "
             "is about as accurate."
         )
     return described(*described_weights)

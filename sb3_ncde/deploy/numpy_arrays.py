@@ -64,7 +64,7 @@ def unstack(values: Array, size: int) -> list[Array]:
 
 def flatten(rows: Array) -> Array:
     """Return rows, (N, ...), of one dimension each."""
-    return rows.reshape(len(rows), -1)  # type: ignore[no-any-return]
+    return rows.reshape(len(rows), -1)
 
 
 def conv2d(images: Array, weight: Array, bias: Array, stride: list[int], padding: list[int]) -> Array:

@@ -83,7 +83,11 @@ class Clock(NamedTuple):
 
 
 def features_of(
-    xp: Any, inputs: Sequence[Input], networks: Sequence[Mapping[str, Any]], clock: Clock, observation: Mapping[str, Any]
+    xp: Any,
+    inputs: Sequence[Input],
+    networks: Sequence[Mapping[str, Any]],
+    clock: Clock,
+    observation: Mapping[str, Any],
 ) -> tuple[Any, Any | None]:
     """Return the features, (N, D), of N raw observations, and their time, (N,), where it is a column of them.
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import ndonnx as ndx
 import numpy as np
-import spox.opset.ai.onnx.v21 as op
 from ndonnx import (
     arange,
     asarray,
@@ -28,6 +27,7 @@ from ndonnx import (
     tanh,
     where,
 )
+from spox.opset.ai.onnx import v21
 
 from sb3_ncde.history.window_rule import Array
 
@@ -58,6 +58,10 @@ __all__ = [
     "unstack",
     "where",
 ]
+
+
+op: Any = v21
+"""The operations of ONNX themselves, where ndonnx has none, or makes a branch of one."""
 
 
 def transpose(values: Any, axes: tuple[int, ...]) -> Any:

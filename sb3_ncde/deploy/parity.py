@@ -1,6 +1,5 @@
 """Parity: an exported agent and the one it was made of, side by side, over whole episodes."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np

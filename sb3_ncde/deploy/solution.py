@@ -41,8 +41,8 @@ class Stretch(NamedTuple):
     """
 
     increments: Any
-    drive: Any | None
-    drive_after: Any | None
+    drive: Any
+    drive_after: Any
     elapsed: Any
 
 
@@ -51,7 +51,7 @@ def encode(xp: Any, description: Description, weights: Weights, window: Window) 
 
     :param window: of :func:`append`
     """
-    layout, size = description.layout, description.control_dim
+    layout = description.layout
     weights = Weights(*(_constant(xp, part) for part in weights))  # each once in the graph, however often it is used
     length, dim = layout.rule.history_length, layout.features_dim
     controls = window.slots[:, :, :dim]
@@ -79,6 +79,17 @@ def encode(xp: Any, description: Description, weights: Weights, window: Window) 
         z = integrate(z, pieces, description.tableau, description.solver_steps, field)
         before = _latest(xp, stretch, before)
 
+    return _read_out(xp, description, weights, z, knots[-1].slot, values[-1])
+
+
+def _read_out(xp: Any, description: Description, weights: Weights, z: Any, newest: Any, values: Any) -> Any:
+    """Return what the heads see, (N, output_size).
+
+    :param z: at the newest observation, (N, Z)
+    :param newest: its slot, (N, slot_size)
+    :param values: of the path there, (N, V)
+    """
+    layout = description.layout
     if weights.read_out is not None:
         z = _linear(xp, z, weights.read_out)
     if description.feature_norm == "tanh":
@@ -87,9 +98,8 @@ def encode(xp: Any, description: Description, weights: Weights, window: Window) 
         z = normed(xp, z, (weights.read_out or weights.initial[-1]).bias.shape[0])
     if not description.skip:
         return z
-    newest = knots[-1].slot
     elapsed = newest[:, layout.slot_size - 1 :] * description.time_scale
-    parts = [z, newest[:, :dim], elapsed, values[-1][:, size:]]
+    parts = [z, newest[:, : layout.features_dim], elapsed, values[:, description.control_dim :]]
     if layout.traces is not None:
         parts.append(summary(xp, layout, weights, newest))
     return xp.concat(parts, axis=1)

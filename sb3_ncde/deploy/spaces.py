@@ -1,6 +1,5 @@
 """The spaces of an agent as plain values: what it is given, and what it does."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +47,11 @@ def input_of(
     if isinstance(raw, spaces.Discrete):
         options, starts, kind = [int(raw.n)], [int(raw.start) if own else 0], "discrete"
     elif isinstance(raw, spaces.MultiDiscrete):
-        options, starts, kind = raw.nvec.tolist(), (raw.start.tolist() if own else [0] * len(raw.nvec)), "multi_discrete"
+        options, starts, kind = (
+            raw.nvec.tolist(),
+            (raw.start.tolist() if own else [0] * len(raw.nvec)),
+            "multi_discrete",
+        )
     else:
         options, starts, kind = [], [], "box"
     shape, statistics = list(raw.shape or ()), _statistics(name, normalize)
@@ -100,5 +103,3 @@ def action_of(space: spaces.Space[Any], squashed: bool, unscaled: bool, masked: 
 
 def _bound(values: Any) -> Array:
     return np.array(values, np.float32)
-
-

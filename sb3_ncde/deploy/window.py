@@ -1,7 +1,7 @@
 """The window of an exported agent's step, in operations that no value decides about: for ONNX.
 
-The same as :mod:`sb3_ncde.acting.observation_history` and :mod:`sb3_ncde.history.traces` do. A window that is not full is
-filled up in front with copies of its oldest observation, between which no time passes: along them z stays as it is.
+The same as :mod:`sb3_ncde.acting.observation_history` and :mod:`sb3_ncde.history.traces` do. A window that is not full
+is filled up in front with copies of its oldest observation, between which no time passes: along them z stays as it is.
 """
 
 from typing import Any, NamedTuple
@@ -88,7 +88,9 @@ def summarised(
     """
     size, number = traces.features_dim, xp.float64
     before, old, new, counts, elapsed = (part.astype(number) for part in (before, old, new, counts, elapsed))
-    first, mean, remainder, *filters = (before[:, place * size : (place + 1) * size] for place in range(traces.n_groups))
+    first, mean, remainder, *filters = (
+        before[:, place * size : (place + 1) * size] for place in range(traces.n_groups)
+    )
     begins = starts if observed is None else observed & (counts == 1)
     times = xp.maximum(counts, 1.0)
     first = xp.where(begins, new, xp.where(starts, 0.0, first))

@@ -11,7 +11,9 @@ FORMATS = {"onnx": (export_onnx, ".onnx"), "numpy": (export_numpy, ".npz")}
 
 def main() -> None:
     """Load an agent, compare it in its environment with what is exported of it, and write the file."""
-    parser = parser_of_agents("Writes a trained agent to one file: raw observations in, actions of the environment out.")
+    parser = parser_of_agents(
+        "Writes a trained agent to one file: raw observations in, actions of the environment out."
+    )
     parser.add_argument("--format", default="onnx", choices=list(FORMATS), help="for ONNX Runtime, or for NumPy alone")
     parser.add_argument("-o", "--output", type=Path, help="the file; None: named after the environment")
     parser.add_argument("--episodes", type=int, default=20, help="of the environment to compare the agent in")

@@ -1,6 +1,7 @@
 """The command ``sb3-ncde hub``: a trained agent in a folder, with a model card, ready for the Hugging Face hub.
 
-Nothing is uploaded here. Files are named as ``huggingface_sb3`` and the RL Zoo name them, so that ``rl_zoo3.load_from_hub`` finds them.
+Nothing is uploaded here. Files are named as ``huggingface_sb3`` and the RL Zoo name them, so that
+``rl_zoo3.load_from_hub`` finds them.
 """
 
 import json

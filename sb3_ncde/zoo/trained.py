@@ -66,6 +66,6 @@ def load(options: argparse.Namespace) -> Trained:
     )
     # As enjoy does: schedules are code, which another Python may not read, and acting needs neither them nor a buffer.
     schedules = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
-    buffer = {"buffer_size": 1} if options.algo in OFF_POLICY else {}
+    buffer: dict[str, Any] = {"buffer_size": 1} if options.algo in OFF_POLICY else {}
     model = ALGOS[options.algo].load(path, env=env, custom_objects=schedules, device="cpu", **buffer)
     return Trained(model, env, name, folder)
