@@ -97,8 +97,8 @@ class Intake:
             env, index = np.argwhere(~allowed)[0].tolist()
             raise ValueError(
                 f"Environment {env} of {len(features)}: feature {index} of the observation is "
-                f"{features[env, index]:g}. Observations must be finite and not above {LARGEST:g}; NaN is for agents that were trained with "
-                "missing_values=True."
+                f"{features[env, index]:g}. Observations must be finite and not above {LARGEST:g}; NaN is for agents that "
+                "were trained with missing_values=True."
             )
 
     def checked_time(self, time: Array | None, last: Array, begins: npt.NDArray[np.bool_]) -> Array:
