@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,20 @@ def write(folder: Path, n_episodes: int, only: list[str]) -> None:
         export_numpy(model, folder / f"{name}.npz")
         export_onnx(model, folder / f"{name}.onnx")
         source = Source(model, None)
-        space = model.action_space
-        space.seed(0)
+        model.action_space.seed(0)
         # Any actions: what matters is that both observe the same.
         raw = model.get_env().unwrapped.envs[0]
-        episodes = recorded(raw, lambda *_: space.sample(), n_episodes, longest=100_000)
+        episodes = recorded(raw, partial(any_action, model.action_space), n_episodes, longest=100_000)
         in_pytorch = [outputs["action"] for outputs in source.run(episodes)]
         graph = in_onnx_runtime((folder / f"{name}.onnx").read_bytes(), source.tree)
         compare(f"{name} in ONNX Runtime", in_pytorch, [outputs["action"] for outputs in graph(episodes)])
-        shown = {f"observation {key}": values for key, values in episodes.observations.items()}
+        shown: dict[str, Any] = {f"observation {key}": values for key, values in episodes.observations.items()}
         np.savez(folder / f"{name}.log", actions=np.array(in_pytorch), starts=episodes.starts, **shown)
+
+
+def any_action(space: Any, *_: Any) -> Any:
+    """Return an action of a space."""
+    return space.sample()
 
 
 def check(folder: Path) -> None:

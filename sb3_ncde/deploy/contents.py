@@ -44,9 +44,12 @@ def write(path: Path, tree: Tree) -> None:
 def replaced(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file that takes the place of another once it is whole, and in the same moment."""
     new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        yield file
-    os.replace(new, path)
+    try:
+        with new.open("wb") as file:
+            yield file
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Tree:

@@ -97,8 +97,8 @@ class Intake:
             env, index = np.argwhere(~allowed)[0].tolist()
             raise ValueError(
                 f"Environment {env} of {len(features)}: feature {index} of the observation is "
-                f"{features[env, index]:g}. Observations must be finite and not above {LARGEST:g}; NaN is for agents that "
-                "were trained with missing_values=True."
+                f"{features[env, index]:g}. Observations must be finite and not above {LARGEST:g}; NaN is for agents "
+                "that were trained with missing_values=True."
             )
 
     def checked_time(self, time: Array | None, last: Array, begins: npt.NDArray[np.bool_]) -> Array:
@@ -116,20 +116,19 @@ class Intake:
             if clock.kind == "timestamp" or not begins.all():
                 raise ValueError(f"There is no time: pass elapsed, or {clock.key!r} in the observation.")
             return np.zeros(len(begins), np.float32)
-        since = time - last if clock.kind == "timestamp" else time
-        wrong = ~np.isfinite(time) | ((since < 0) & ~begins)
         if clock.kind == "timestamp":
-            wrong |= np.spacing(np.abs(time)) > COARSEST * clock.unit
-        elif clock.kind == "elapsed":
+            since, coarse = time - last, np.spacing(np.abs(time)) > COARSEST * clock.unit
+            wrong = ~np.isfinite(time) | coarse | ((since < 0) & ~begins)
+        else:
             time = np.where(begins, np.float32(0), time)  # not read
-            wrong &= ~begins
+            wrong = ~(time >= 0) | np.isinf(time)
         if wrong.any():
             env = int(wrong.argmax())
+            before = f" after {last[env]:g}" if clock.kind == "timestamp" else ""
             raise ValueError(
-                f"Environment {env} of {len(time)}: the time is {time[env]:g}"
-                + (f" after {last[env]:g}" if clock.kind == "timestamp" else "")
-                + ". It must be finite, cannot run backwards, and a timestamp must not be so large that float32 cannot "
-                f"tell steps of {clock.unit:g} apart."
+                f"Environment {env} of {len(time)}: the time is {time[env]:g}{before}. It must be finite, cannot run "
+                "backwards, and a timestamp must not be so large that float32 cannot tell steps of "
+                f"{clock.unit:g} apart."
             )
         return time if clock.key is not None else time / np.float32(clock.unit)
 

@@ -12,6 +12,7 @@ from sb3_ncde.deploy.layers import CannotExportError
 from sb3_ncde.deploy.observation import SINGLE, Input
 from sb3_ncde.envs.spaces import choices
 from sb3_ncde.history.window_rule import Array
+from sb3_ncde.vec_history import VecHistory
 
 
 def raw_space(seen: spaces.Space[Any], env: VecEnv | None) -> spaces.Space[Any]:
@@ -19,10 +20,17 @@ def raw_space(seen: spaces.Space[Any], env: VecEnv | None) -> spaces.Space[Any]:
 
     :param seen: the space of what the agent is given by SB3
     :param env: the environments of the training, or their VecNormalize; None: images are as SB3 has them
+    :raises CannotExportError: for a wrapper that changes observations, and is none of SB3's two or VecHistory
     """
     while isinstance(env, VecEnvWrapper):
         if isinstance(env, VecTransposeImage | VecNormalize):
             seen = env.venv.observation_space
+        elif env.observation_space != env.venv.observation_space and not isinstance(env, VecHistory):
+            raise CannotExportError(
+                f"{type(env).__name__} changes observations, and an exported agent does not: it is given what the "
+                "environments themselves show. Take it away (NCDEPolicy and VecHistory need no stacked frames), or make "
+                "it a wrapper of single environments, which the robot has as well."
+            )
         env = env.venv
     return seen
 
@@ -89,16 +97,13 @@ def action_of(space: spaces.Space[Any], squashed: bool, unscaled: bool, masked: 
     :param squashed: whether its tanh is the action
     :param unscaled: whether -1 and 1 stand for the bounds
     :param masked: whether there is an action mask
-    :raises CannotExportError: for another space
     """
     shape, dtype = list(space.shape or ()), np.dtype(space.dtype).name
     if isinstance(space, spaces.Box):
         return Action("box", shape, dtype, [], _bound(space.low), _bound(space.high), squashed, unscaled)
     if isinstance(space, spaces.MultiBinary):
         return Action("multi_binary", shape, dtype, choices(space) if masked else [])
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        return Action("discrete", shape, dtype, choices(space))
-    raise CannotExportError(f"The action space {space} is none that SB3 knows.")
+    return Action("discrete", shape, dtype, choices(space))
 
 
 def _bound(values: Any) -> Array:

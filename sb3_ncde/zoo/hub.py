@@ -15,7 +15,6 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_sb3 import ModelName, ModelRepoId
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.deploy.export import export_numpy, export_onnx
 from sb3_ncde.zoo.trained import Trained, load, parser_of_agents
@@ -87,12 +86,11 @@ def write_files(trained: Trained, folder: Path, algo: str, organization: str, n_
     }
     (folder / "results.json").write_text(json.dumps(results))
 
-    model.save(folder / ModelName(algo, trained.name).filename)
-    normalize = model.get_vec_normalize_env()
-    if isinstance(normalize, VecNormalize):
-        normalize.save(str(folder / "vec_normalize.pkl"))
-    for file in ("args.yml", "config.yml"):
-        shutil.copy(trained.folder / file, folder / file)
+    shutil.copy(trained.path, folder / ModelName(algo, trained.name).filename)
+    names = {"args.yml": "args.yml", "config.yml": "config.yml", "vecnormalize.pkl": "vec_normalize.pkl"}
+    for file in trained.folder.iterdir():
+        if file.name in names:
+            shutil.copy(file, folder / names[file.name])
     said: Any = yaml.load((trained.folder / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
     (folder / "env_kwargs.yml").write_text(yaml.dump(said["env_kwargs"] or {}))
     with ZipFile(folder / "train_eval_metrics.zip", "w") as archive:

@@ -21,12 +21,14 @@ class Trained(NamedTuple):
     :param model: with the environment
     :param env: of one episode at a time, as in the training but for rewards, which are the environment's own
     :param name: of the environment
-    :param folder: with the settings of the training
+    :param path: of the saved model
+    :param folder: with the settings of the training, and the statistics of its normalisation
     """
 
     model: BaseAlgorithm
     env: VecEnv
     name: EnvironmentName
+    path: Path
     folder: Path
 
 
@@ -68,4 +70,4 @@ def load(options: argparse.Namespace) -> Trained:
     schedules = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
     buffer: dict[str, Any] = {"buffer_size": 1} if options.algo in OFF_POLICY else {}
     model = ALGOS[options.algo].load(path, env=env, custom_objects=schedules, device="cpu", **buffer)
-    return Trained(model, env, name, folder)
+    return Trained(model, env, name, Path(path), folder)
