@@ -181,8 +181,8 @@ def _encoder(encoder: NeuralCDE) -> Tree:
         arguments = encoder.arguments
         raise CannotExportError(
             f"solver={arguments.solver!r} with interpolation={arguments.interpolation!r}: an exported agent takes "
-            "steps of fixed size, and an adaptive solver chooses them by the data. Train, or load, with solver='rk4', "
-            "which is about as accurate."
+            "steps of fixed size, and an adaptive solver chooses them by the data. Train with solver='rk4', which is "
+            "about as accurate."
         )
     return described(*described_weights)
 

@@ -28,8 +28,8 @@ def raw_space(seen: spaces.Space[Any], env: VecEnv | None) -> spaces.Space[Any]:
         elif env.observation_space != env.venv.observation_space and not isinstance(env, VecHistory):
             raise CannotExportError(
                 f"{type(env).__name__} changes observations, and an exported agent does not: it is given what the "
-                "environments themselves show. Take it away (NCDEPolicy and VecHistory need no stacked frames), or make "
-                "it a wrapper of single environments, which the robot has as well."
+                "environments themselves show. Take it away (NCDEPolicy and VecHistory need no stacked frames), or "
+                "make it a wrapper of single environments, which the robot has as well."
             )
         env = env.venv
     return seen
