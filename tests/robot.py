@@ -71,7 +71,7 @@ def write(folder: Path, n_episodes: int, only: list[str]) -> None:
         model.action_space.seed(0)
         # Any actions: what matters is that both observe the same.
         raw = model.get_env().unwrapped.envs[0]
-        episodes = recorded(raw, partial(any_action, model.action_space), n_episodes, longest=100_000)
+        episodes = recorded(raw, partial(any_action, model.action_space), n_episodes)
         in_pytorch = [outputs["action"] for outputs in source.run(episodes)]
         graph = in_onnx_runtime((folder / f"{name}.onnx").read_bytes(), source.tree)
         compare(f"{name} in ONNX Runtime", in_pytorch, [outputs["action"] for outputs in graph(episodes)])

@@ -27,10 +27,12 @@ from torch import nn
 
 import sb3_ncde.deploy
 from sb3_ncde import with_memory
-from sb3_ncde.deploy import Agent, export_numpy, export_onnx, numpy_arrays, onnx_arrays
+from sb3_ncde.deploy import Agent, export_numpy, export_onnx
 from sb3_ncde.deploy.contents import OtherFormatError
 from sb3_ncde.deploy.layers import CannotExportError, layers_of
 from sb3_ncde.deploy.networks import run
+from sb3_ncde.deploy.numpy_arrays import NUMPY
+from sb3_ncde.deploy.onnx_arrays import ONNX
 from sb3_ncde.deploy.parity import ParityError
 from sb3_ncde.deploy.solution import encode
 from sb3_ncde.deploy.window import append
@@ -301,18 +303,18 @@ def test_a_window_solved_as_a_whole_is_what_stepping_gives(encoder: Any, n_steps
     for step in range(n_steps):
         seen, state = encoder.step(rows[:, step], state, starts[:, step])
         features, time = rows[:, step, :-1].numpy(), rows[:, step, -1].numpy()
-        window = append(numpy_arrays, description.layout, history, features, time, starts[:, step].numpy() > 0)
+        window = append(NUMPY, description.layout, history, features, time, starts[:, step].numpy() > 0)
         history = window.packed
         expected = th.cat(state, dim=-1)[0, :, : history.shape[1]].numpy()
         np.testing.assert_allclose(history, expected, rtol=1e-6, atol=1e-6)
-        found = encode(numpy_arrays, description, weights, window)
+        found = encode(NUMPY, description, weights, window)
         np.testing.assert_allclose(found, seen.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def in_graph(network: list[dict[str, Any]], rows: Any) -> Any:
     """Return what layers make of rows in ONNX Runtime."""
     given = ndx.argument(shape=("N", *rows.shape[1:]), dtype=ndx.float32)
-    graph = ndx.build({"rows": given}, {"out": run(onnx_arrays, network, given)})
+    graph = ndx.build({"rows": given}, {"out": run(ONNX, network, given)})
     return ort.InferenceSession(graph.SerializeToString()).run(["out"], {"rows": rows})[0]
 
 
@@ -327,7 +329,7 @@ def test_layers_are_those_of_pytorch() -> None:
         module = nn.Sequential(nn.Linear(6, 6), layer, nn.Dropout(0.5)).eval()
         layers = layers_of(module, "net")
         expected = module(rows).detach().numpy()
-        np.testing.assert_allclose(run(numpy_arrays, layers, rows.numpy()), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(run(NUMPY, layers, rows.numpy()), expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(in_graph(layers, rows.numpy()), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -343,7 +345,7 @@ def test_convolutions_are_those_of_pytorch(size: Any, kernel: Any, stride: Any, 
     module = nn.Sequential(nn.Conv2d(2, 3, kernel, stride, padding, bias=bias), nn.Flatten())
     images, layers = th.randn(2, 2, *size), layers_of(module, "net")
     expected = module(images).detach().numpy()
-    np.testing.assert_allclose(run(numpy_arrays, layers, images.numpy()), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(NUMPY, layers, images.numpy()), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(in_graph(layers, images.numpy()), expected, rtol=1e-4, atol=1e-5)
 
 

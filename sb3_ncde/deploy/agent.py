@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from sb3_ncde.acting.stepper import Stepper
-from sb3_ncde.deploy import numpy_arrays
 from sb3_ncde.deploy.contents import Tree, read, without_arrays
 from sb3_ncde.deploy.encoding import description_of, weights_of
 from sb3_ncde.deploy.heads import Action, Heads
 from sb3_ncde.deploy.intake import Intake
+from sb3_ncde.deploy.numpy_arrays import NUMPY
 from sb3_ncde.deploy.observation import Clock, Input, features_of
 from sb3_ncde.history.window_rule import Array
 
@@ -116,13 +116,8 @@ class Agent:
                 f"The state has the shape {histories.shape}, but this agent's is (N, {size}): it is the state of "
                 "another agent."
             )
-        self.reset()
-        if len(histories):
-            self._begin(len(histories))
-            half = (size + 1) // 2
-            packed = np.zeros((1, len(histories), 2 * half), np.float32)
-            packed[0, :, :size] = histories
-            self._state = packed[..., :half].copy(), packed[..., half:].copy()
+        self._state = self._packed(histories) if len(histories) else None
+        self._starts = np.zeros(len(histories), bool)
 
     def replay(self, log: Iterable[tuple[Any, Any]]) -> list[Any]:
         """Begin an episode, and go through what was observed in it: afterwards the state is what it was.
@@ -133,36 +128,39 @@ class Agent:
         self.reset()
         return [self.act(observation, elapsed) for observation, elapsed in log]
 
-    def _begin(self, n_envs: int) -> None:
+    def _packed(self, histories: Array) -> tuple[Array, Array]:
+        """Return histories, (N, P), as a step takes them, two arrays (1, N, size)."""
         half = (self._layout.packed_size + 1) // 2
-        empty = np.zeros((1, n_envs, half), np.float32)
-        self._state, self._starts = (empty, empty.copy()), np.zeros(n_envs, bool)
+        packed = np.zeros((1, len(histories), 2 * half), np.float32)
+        packed[0, :, : histories.shape[1]] = histories
+        return packed[..., :half].copy(), packed[..., half:].copy()
 
     def _step(self, observation: Any, elapsed: Any, judging: bool) -> tuple[dict[str, Array], bool]:
         given = self._intake.take(observation, elapsed)
         if self._state is None:
-            self._begin(given.n_envs)
-        assert self._state is not None
-        if given.n_envs != len(self._starts):
+            state, begun = self._packed(np.zeros((given.n_envs, self._layout.packed_size))), np.ones(given.n_envs, bool)
+        else:
+            state, begun = self._state, self._starts
+        if given.n_envs != len(begun):
             raise ValueError(
-                f"Observations of {given.n_envs} environments, but the state is of {len(self._starts)}: pass one for "
-                "each, or call reset() first."
+                f"Observations of {given.n_envs} environments, but the state is of {len(begun)}: pass one for each, or "
+                "call reset() first."
             )
-        first, _ = self._state
-        features, column = features_of(numpy_arrays, self._inputs, self._networks, self._clock, given.values)
+        first, _ = state
+        features, column = features_of(NUMPY, self._inputs, self._networks, self._clock, given.values)
         self._intake.check_finite(features, self._layout.missing_values)
-        begins = self._starts | (first[0, :, 0] == 0)
+        begins = begun | (first[0, :, 0] == 0)
         time = self._intake.checked_time(given.time if column is None else column, first[0, :, 1], begins)
         mask = None
         if self._mask is not None:
-            mask = self._mask.shown(numpy_arrays, given.values[self._mask.name]).reshape(given.n_envs, -1)
+            mask = self._mask.shown(NUMPY, given.values[self._mask.name]).reshape(given.n_envs, -1)
             self._intake.check_mask(mask, self._action.choices)
-        step = (features, time, self._state, self._starts)
+        step = (features, time, state, begun)
         seen, after = self._stepper.step(*step, self._weights, b"")
-        outputs = self._heads.act(numpy_arrays, self._action, seen, mask)
+        outputs = self._heads.act(NUMPY, self._action, seen, mask)
         if judging:
             if self._judge is not None:
                 seen, _ = self._judge.step(*step, self._judging, b"")
-            outputs |= self._heads.judge(numpy_arrays, seen)
+            outputs |= self._heads.judge(NUMPY, seen)
         self._state, self._starts = after, np.zeros(given.n_envs, bool)
         return outputs, given.alone

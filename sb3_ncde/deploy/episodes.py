@@ -14,6 +14,8 @@ from sb3_ncde.history.window_rule import Array
 
 MISSING = 0.25
 """Of the values, where they may be missing."""
+LONGEST = 5000
+"""Steps that are recorded of an episode, about: some never end."""
 SMOOTH = 0.99
 """Correlation of values from one step to the next."""
 
@@ -131,23 +133,22 @@ class Playback(gym.Env[Any, Any]):
         return dict(observation) if isinstance(self.observation_space, spaces.Dict) else observation[SINGLE]
 
 
-def recorded(env: gym.Env[Any, Any], act: Callable[[Any, bool], Any], n_episodes: int, longest: int) -> Episodes:
+def recorded(env: gym.Env[Any, Any], act: Callable[[Any, bool], Any], n_episodes: int) -> Episodes:
     """Return what one environment shows to who acts in it.
 
     :param env: with raw observations
     :param act: a function of an observation, and of whether it is the first of its episode
-    :param n_episodes: to record
-    :param longest: steps of all of them together
+    :param n_episodes: to record; of an endless one its first :data:`LONGEST` steps
     """
     seen: list[dict[str, Any]] = []
     starts: list[bool] = []
     for episode in range(n_episodes):
         observation, _ = env.reset(seed=None if episode else 0)
         over, begins = False, True
-        while not over and len(seen) < longest:
+        while not over:
             seen.append(dict(observation) if isinstance(observation, Mapping) else {SINGLE: observation})
             starts.append(begins)
             observation, _, terminated, truncated, _ = env.step(act(observation, begins))
-            over, begins = terminated or truncated, False
+            over, begins = terminated or truncated or len(seen) % LONGEST == 0, False
     observations = {name: np.stack([step[name] for step in seen])[:, None] for name in seen[0]}
     return Episodes(observations, np.array(starts)[:, None])

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -24,63 +24,57 @@ from sb3_ncde.vec_history import VecHistory
 
 BATCHES = (1, 3, 5)
 """Environments side by side, in each comparison."""
-TOLERANCE = 1e-5
-LONGEST = 2000
-"""Steps that are recorded of an environment."""
 Runtime = Callable[[Episodes], Iterator[Outputs]]
 """Acts through episodes, and yields its outputs step by step."""
 
 
+class Comparison(NamedTuple):
+    """How an exported agent is compared with its model before a file is written.
+
+    Always they go through random episodes in 1, 3 and 5 environments, with resets, irregular times and missing values.
+
+    :param env: an environment with raw observations, in which they are compared as well; None: in none
+    :param n_episodes: in it
+    :param tolerance: of the largest difference, relative to numbers above 1
+    """
+
+    env: gym.Env[Any, Any] | None = None
+    n_episodes: int = 3
+    tolerance: float = 1e-5
+
+
 def export_numpy(
-    model: BaseAlgorithm,
-    path: str | PathLike[str],
-    vec_normalize: VecNormalize | None = None,
-    *,
-    env: gym.Env[Any, Any] | None = None,
-    n_episodes: int = 3,
-    tolerance: float = TOLERANCE,
+    model: BaseAlgorithm, path: str | PathLike[str], vec_normalize: VecNormalize | None = None, **comparison: Any
 ) -> dict[str, Any]:
     """Write a trained agent to an ``.npz``, for :class:`sb3_ncde.deploy.Agent`.
 
-    Before, PyTorch and NumPy go through the same episodes, in 1, 3 and 5 environments, with resets, irregular times and
-    missing values.
-
     :param model: RecurrentPPO with an NCDEPolicy, or an agent of :func:`sb3_ncde.with_memory`
-    :param path: of the file, with the suffix ``.npz``
+    :param path: of the file
     :param vec_normalize: of the training; None: that of the model's environments, if they have one
-    :param env: an environment with raw observations, in which the agents are compared as well; None: in none
-    :param n_episodes: in it
-    :param tolerance: of the largest difference, relative to numbers above 1
+    :param comparison: env, n_episodes and tolerance, see :class:`Comparison`
     :return: the metadata that stand in the file
     :raises CannotExportError: for what a file cannot say
-    :raises ParityError: if the difference is above the tolerance; then there is no file
+    :raises ParityError: if PyTorch and NumPy differ by more than the tolerance; then there is no file
     """
     source = Source(model, vec_normalize)
     tree = source.tree
-    _compare(source, {"NumPy": in_numpy(tree)}, env, n_episodes, tolerance)
+    _compare(source, {"NumPy": in_numpy(tree)}, Comparison(**comparison))
     write(Path(path), tree)
     return without_arrays(tree)[0]
 
 
 def export_onnx(
-    model: BaseAlgorithm,
-    path: str | PathLike[str],
-    vec_normalize: VecNormalize | None = None,
-    *,
-    env: gym.Env[Any, Any] | None = None,
-    n_episodes: int = 3,
-    tolerance: float = TOLERANCE,
+    model: BaseAlgorithm, path: str | PathLike[str], vec_normalize: VecNormalize | None = None, **comparison: Any
 ) -> dict[str, Any]:
     """Write a trained agent to an ONNX file: raw observations and its history in, the action and its history out.
 
-    Before, PyTorch, NumPy and ONNX Runtime go through the same episodes, as in :func:`export_numpy`. Its inputs and
-    outputs are in docs/deployment.md. It needs the extra ``onnx``.
+    Its inputs and outputs are in docs/deployment.md. It needs the extra ``onnx``.
 
     :param model: as for :func:`export_numpy`, and so are the other arguments
-    :param path: of the file, with the suffix ``.onnx``
+    :param path: of the file
     :return: the metadata that stand in the file
     :raises CannotExportError: for what a file cannot say
-    :raises ParityError: if the difference is above the tolerance; then there is no file
+    :raises ParityError: if PyTorch, NumPy and ONNX Runtime differ by more than the tolerance; then there is no file
     """
     from sb3_ncde.deploy.graph import described, graph_of
     from sb3_ncde.deploy.onnx_runtime import in_onnx_runtime
@@ -88,7 +82,7 @@ def export_onnx(
     source = Source(model, vec_normalize)
     tree, graph = source.tree, graph_of(source.tree)
     runtimes = {"NumPy": in_numpy(tree), "ONNX Runtime": in_onnx_runtime(graph.SerializeToString(), tree)}
-    _compare(source, runtimes, env, n_episodes, tolerance)
+    _compare(source, runtimes, Comparison(**comparison))
     with replaced(Path(path)) as file:
         file.write(described(graph, tree).SerializeToString())
     return without_arrays(tree)[0]
@@ -141,22 +135,20 @@ def _copied(policy: BasePolicy) -> BasePolicy:
     return copy.deepcopy(policy, {id(distribution): copy.copy(distribution) for distribution in distributions})
 
 
-def _compare(
-    source: Source, runtimes: Mapping[str, Runtime], env: gym.Env[Any, Any] | None, n_episodes: int, tolerance: float
-) -> None:
+def _compare(source: Source, runtimes: Mapping[str, Runtime], comparison: Comparison) -> None:
     """Let PyTorch and other runtimes act through the same episodes, and note in the tree by how much they differ."""
     tree, rng = source.tree, np.random.default_rng(0)
     n_steps = 3 * tree["encoder"]["description"]["layout"]["rule"]["history_length"] + 8
     episodes = [sampled(source.space, tree, n_envs, n_steps, rng) for n_envs in BATCHES]
-    if env is not None:
-        episodes.append(recorded(env, _actor(tree), n_episodes, LONGEST))
-    parity = Parity(tolerance)
+    if comparison.env is not None:
+        episodes.append(recorded(comparison.env, _actor(tree), comparison.n_episodes))
+    parity = Parity(comparison.tolerance)
     for each in episodes:
         for expected, *others in zip(source.run(each), *(run(each) for run in runtimes.values()), strict=True):
             for name, found in zip(runtimes, others, strict=True):
                 parity.compare(name, expected, found, tree["action"])
     rows = sum(each.starts.size for each in episodes)
-    tree["parity"] = {"observations": rows, "tolerance": tolerance, "largest_difference": parity.largest}
+    tree["parity"] = {"observations": rows, "tolerance": parity.tolerance, "largest_difference": parity.largest}
     print(f"Largest difference from PyTorch, of {rows} observations: {parity}")
     parity.check()
 

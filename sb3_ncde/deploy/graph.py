@@ -6,12 +6,12 @@ from typing import Any
 import ndonnx as ndx
 import onnx
 
-from sb3_ncde.deploy import onnx_arrays as xp
 from sb3_ncde.deploy.contents import Tree, without_arrays
 from sb3_ncde.deploy.encoding import description_of, weights_of
 from sb3_ncde.deploy.heads import Action, Heads
 from sb3_ncde.deploy.layers import CannotExportError
 from sb3_ncde.deploy.observation import Clock, Input, features_of
+from sb3_ncde.deploy.onnx_arrays import ONNX
 from sb3_ncde.deploy.solution import encode
 from sb3_ncde.deploy.window import append
 
@@ -45,19 +45,19 @@ def graph_of(tree: Tree) -> onnx.ModelProto:
             f"the ONNX graph, {', '.join(own)}: rename them in the environment."
         )
 
-    features, time = features_of(xp, inputs, tree["features"], clock, given)
+    features, time = features_of(ONNX, inputs, tree["features"], clock, given)
     if time is None:
         time = own[str(clock.input)]
         if clock.key is None:
             time = time / clock.unit
-    window = append(xp, layout, own[HISTORY], features, time, own[EPISODE_START])
-    seen = encode(xp, description, weights_of(tree["encoder"]), window)
-    allowed = None if mask is None else xp.flatten(mask.shown(xp, given[mask.name]))
-    outputs = heads.act(xp, action, seen, allowed)
+    window = append(ONNX, layout, own[HISTORY], features, time, own[EPISODE_START])
+    seen = encode(ONNX, description, weights_of(tree["encoder"]), window)
+    allowed = None if mask is None else ONNX.flatten(mask.shown(ONNX, given[mask.name]))
+    outputs = heads.act(ONNX, action, seen, allowed)
     if tree["value_encoder"] is not None:
         judging = tree["value_encoder"]
-        seen = encode(xp, description_of(judging), weights_of(judging), window)
-    outputs |= heads.judge(xp, seen) | {NEXT_HISTORY: window.packed}
+        seen = encode(ONNX, description_of(judging), weights_of(judging), window)
+    outputs |= heads.judge(ONNX, seen) | {NEXT_HISTORY: window.packed}
     return ndx.build(given | own, outputs)
 
 

@@ -1,6 +1,6 @@
 """Networks as lists of layers, which are plain values and arrays, so that a file can hold them.
 
-What computes with them is handed in as ``xp``: :mod:`sb3_ncde.deploy.numpy_arrays`, or what writes an ONNX graph.
+What computes with them is handed in as ``xp``, see :mod:`sb3_ncde.deploy.operations`.
 """
 
 from collections.abc import Callable, Sequence

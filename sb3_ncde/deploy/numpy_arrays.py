@@ -1,60 +1,10 @@
-"""The operations of an exported agent in NumPy, under the names that :mod:`sb3_ncde.deploy.onnx_arrays` has as well."""
+"""The operations of an exported agent in NumPy."""
 
 import numpy as np
-from numpy import (
-    arange,
-    argmax,
-    asarray,
-    clip,
-    exp,
-    expm1,
-    float32,
-    float64,
-    int64,
-    isnan,
-    log,
-    matmul,
-    maximum,
-    minimum,
-    reshape,
-    sqrt,
-    sum,
-    tanh,
-    transpose,
-    where,
-)
-from numpy import concatenate as concat
 
 from sb3_ncde.acting.networks import softplus
+from sb3_ncde.deploy.operations import operations
 from sb3_ncde.history.window_rule import Array
-
-__all__ = [
-    "arange",
-    "argmax",
-    "asarray",
-    "clip",
-    "concat",
-    "conv2d",
-    "exp",
-    "expm1",
-    "flatten",
-    "float32",
-    "float64",
-    "int64",
-    "isnan",
-    "log",
-    "matmul",
-    "maximum",
-    "minimum",
-    "reshape",
-    "softplus",
-    "sqrt",
-    "sum",
-    "tanh",
-    "transpose",
-    "unstack",
-    "where",
-]
 
 
 def unstack(values: Array, size: int) -> list[Array]:
@@ -83,3 +33,16 @@ def conv2d(images: Array, weight: Array, bias: Array, stride: list[int], padding
     flat = patches.transpose(0, 2, 3, 1, 4, 5).reshape(n_images * rows * columns, channels * height * width)
     out = flat @ weight.reshape(len(weight), -1).T + bias
     return out.reshape(n_images, rows, columns, -1).transpose(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+NUMPY = operations(
+    np,
+    argmax=np.argmax,
+    concat=np.concatenate,
+    conv2d=conv2d,
+    flatten=flatten,
+    matmul=np.matmul,
+    softplus=softplus,
+    transpose=np.transpose,
+    unstack=unstack,
+)

@@ -1,4 +1,4 @@
-"""The operations of an exported agent as nodes of an ONNX graph, under the names of numpy_arrays.
+"""The operations of an exported agent as nodes of an ONNX graph.
 
 They are those of ndonnx, an implementation of the Python array API that writes down what it is asked to compute.
 """
@@ -7,66 +7,13 @@ from typing import Any
 
 import ndonnx as ndx
 import numpy as np
-from ndonnx import (
-    arange,
-    asarray,
-    clip,
-    concat,
-    exp,
-    expm1,
-    float32,
-    float64,
-    int64,
-    isnan,
-    log,
-    maximum,
-    minimum,
-    reshape,
-    sqrt,
-    sum,
-    tanh,
-    where,
-)
 from spox.opset.ai.onnx import v21
 
+from sb3_ncde.deploy.operations import operations
 from sb3_ncde.history.window_rule import Array
-
-__all__ = [
-    "arange",
-    "argmax",
-    "asarray",
-    "clip",
-    "concat",
-    "conv2d",
-    "exp",
-    "expm1",
-    "flatten",
-    "float32",
-    "float64",
-    "int64",
-    "isnan",
-    "log",
-    "matmul",
-    "maximum",
-    "minimum",
-    "reshape",
-    "softplus",
-    "sqrt",
-    "sum",
-    "tanh",
-    "transpose",
-    "unstack",
-    "where",
-]
-
 
 op: Any = v21
 """The operations of ONNX themselves, where ndonnx has none, or makes a branch of one."""
-
-
-def transpose(values: Any, axes: tuple[int, ...]) -> Any:
-    """Return values with their dimensions in another order."""
-    return ndx.permute_dims(values, axes)
 
 
 def matmul(first: Any, second: Any) -> Any:
@@ -100,3 +47,16 @@ def conv2d(images: Any, weight: Array, bias: Array, stride: list[int], padding: 
     """Return the convolution of images; see :func:`sb3_ncde.deploy.numpy_arrays.conv2d`."""
     weights = (op.const(np.asarray(part)) for part in (weight, bias))
     return ndx.asarray(op.conv(images.unwrap_spox(), *weights, strides=stride, pads=[*padding, *padding]))
+
+
+ONNX = operations(
+    ndx,
+    argmax=argmax,
+    concat=ndx.concat,
+    conv2d=conv2d,
+    flatten=flatten,
+    matmul=matmul,
+    softplus=softplus,
+    transpose=ndx.permute_dims,
+    unstack=unstack,
+)

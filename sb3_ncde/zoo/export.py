@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sb3_ncde.deploy.export import TOLERANCE, export_numpy, export_onnx
+from sb3_ncde.deploy.export import Comparison, export_numpy, export_onnx
 from sb3_ncde.zoo.trained import load, parser_of_agents
 
 FORMATS = {"onnx": (export_onnx, ".onnx"), "numpy": (export_numpy, ".npz")}
@@ -17,7 +17,9 @@ def main() -> None:
     parser.add_argument("--format", default="onnx", choices=list(FORMATS), help="for ONNX Runtime, or for NumPy alone")
     parser.add_argument("-o", "--output", type=Path, help="the file; None: named after the environment")
     parser.add_argument("--episodes", type=int, default=20, help="of the environment to compare the agent in")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of the difference from PyTorch")
+    parser.add_argument(
+        "--tolerance", type=float, default=Comparison().tolerance, help="of the difference from PyTorch"
+    )
     options = parser.parse_args()
     trained = load(options)
     export, suffix = FORMATS[options.format]
