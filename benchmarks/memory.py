@@ -54,11 +54,11 @@ def popgym(name: str) -> gym.Env[Any, Any]:
 ENDS = {"n_steps": 1024, "batch_size": 1024}
 """Where the end alone is rewarded, rollouts hold whole episodes: of rollouts without an end PPO learns noise."""
 TASKS = {
-    "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 1_000_000),
-    "T-maze 64": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=64), 1_000_000),
-    "T-maze 1000": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=1000), 1_000_000, ENDS),
-    "cue within 64": Task(partial(gym.make, "sb3_ncde/CueAmongDistractors-v1", length=64, within=64), 1_000_000),
-    "RepeatFirstMedium": Task(partial(popgym, "RepeatFirstMedium"), 500_000),
+    "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 100_000),
+    "T-maze 64": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=64), 200_000),
+    "T-maze 1000": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=1000), 600_000, ENDS),
+    "cue within 64": Task(partial(gym.make, "sb3_ncde/CueAmongDistractors-v1", length=64, within=64), 300_000),
+    "RepeatFirstMedium": Task(partial(popgym, "RepeatFirstMedium"), 300_000),
     "RepeatFirstHard": Task(partial(popgym, "RepeatFirstHard"), 500_000),
     "CountRecallEasy": Task(partial(popgym, "CountRecallEasy"), 3_000_000),
     "CountRecallMedium": Task(partial(popgym, "CountRecallMedium"), 3_000_000),
