@@ -29,9 +29,9 @@ def with_tables(page: str) -> str:
     for group in GROUPS:
         mark = f"<!-- {group.__name__} -->\n"
         before, rest = page.split(mark)
-        after = rest[rest.index("\n\n", 1) :]
-        table = "\n".join(["| argument | default | meaning |", "|---|---|---|", *rows(group)])
-        page = f"{before}{mark}\n{table}{after}"
+        table = ["| argument | default | meaning |", "|---|---|---|", *rows(group)]
+        after = re.sub(r"\A\n(\|.*\n)*", "", rest)  # without the table of before
+        page = "\n".join([before + mark, *table, after])
     return page
 
 

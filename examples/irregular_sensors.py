@@ -4,7 +4,7 @@ The velocity is hidden, each observation comes after 1 to 5 steps of physics, an
 Writes the agent, its normalisation and a picture of its returns. Needs the extra ``train``.
 
     python examples/irregular_sensors.py                  # less than two minutes
-    python examples/irregular_sensors.py --steps 2048     # whether it runs
+    python examples/irregular_sensors.py --steps 1024     # whether it runs
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     tuned = settings(ENV)
     tuned.model["policy_kwargs"] |= {"missing_values": True, "history_length": 5}
+    tuned.model["n_steps"] = min(tuned.model["n_steps"], options.steps // tuned.n_envs)  # a rollout is no longer
     env = make_vec_env(ENV, n_envs=tuned.n_envs, env_kwargs={"dropout": {"probability": 0.1}})
     env = VecNormalizeObserved(env, skip=["time"], gamma=tuned.model["gamma"])
     model = RecurrentPPO(env=env, seed=0, device="cpu", verbose=1, **tuned.model)
@@ -48,7 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model.save(options.output / "agent")
     env.save(str(options.output / "agent.pkl"))
 
-    table = evaluate_grid(model, at_period, periods=[1, 2, 3, 5], drop_rates=[0.0, 0.1], n_episodes=options.episodes)
+    table = evaluate_grid(
+        model,
+        at_period,
+        periods=[1, 2, 3, 5],
+        drop_rates=[0.0, 0.1],
+        n_episodes=options.episodes,
+        n_envs=options.episodes,
+    )
     print(table.round(1).to_string(index=False))
     axes = plot_grid(table)
     axes.set_xlabel("steps of physics from one observation to the next")

@@ -218,6 +218,9 @@ def test_figures_of_the_readme_stand_in_the_evidence() -> None:
     table = section(README, "What you gain, and the price")
     assert figures(table)
     assert figures(table) <= figures(evidence)
+    first_page = figures(" ".join((DOCS / "index.md").read_text().split()))
+    assert len(first_page) == 3
+    assert first_page <= figures(table)
     numbers = set(re.findall(r"\d+,\d{3}", table))
     assert numbers
     assert numbers <= set(re.findall(r"\d+,\d{3}", evidence))

@@ -16,7 +16,7 @@ def test_there_are_no_others() -> None:
 
 
 FILES = {
-    "irregular_sensors": (["--steps", "4096", "--episodes", "1"], {"agent.zip", "agent.pkl", "returns.png"}),
+    "irregular_sensors": (["--steps", "1024", "--episodes", "1"], {"agent.zip", "agent.pkl", "returns.png"}),
     "sac": (["--steps", "120", "--episodes", "1"], {"agent.zip", "buffer.pkl"}),
     "own_environment": (["--steps", "1024", "--episodes", "2"], {"agent.zip", "agent.pkl"}),
 }
