@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from matplotlib.figure import Figure
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -58,9 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         n_envs=options.episodes,
     )
     print(table.round(1).to_string(index=False))
-    axes = plot_grid(table)
+    figure = Figure()
+    axes = plot_grid(table, figure.subplots())
     axes.set_xlabel("steps of physics from one observation to the next")
-    axes.figure.savefig(options.output / "returns.png")
+    figure.savefig(options.output / "returns.png")
     print(f"In {options.output}: agent.zip, agent.pkl, returns.png")
 
 

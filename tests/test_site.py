@@ -16,11 +16,14 @@ import pytest
 import yaml
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_ncde
 from sb3_ncde import HistoryReplayBuffer, VecHistory, sensors, wrappers
+from sb3_ncde.arguments import split_arguments
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -67,6 +70,19 @@ def test_tables_of_wrappers_name_what_each_takes(module: Any) -> None:
             assert argument in parameters
             if default and parameters[argument].default is not inspect.Parameter.empty:
                 assert parameters[argument].default == ast.literal_eval(default)
+
+
+def test_each_argument_of_the_lstm_policies_has_a_row() -> None:
+    """With the names that the refusal of it has."""
+    recurrent, plain = (inspect.signature(c).parameters.keys() for c in (RecurrentActorCriticPolicy, ActorCriticPolicy))
+    rows = dict(re.findall(r"^\| `(\w+)[^|]*\| (.*) \|$", (DOCS / "from-lstm.md").read_text(), flags=re.MULTILINE))
+    assert len(recurrent - plain) == 5
+    for name in recurrent - plain:
+        with pytest.raises(TypeError) as refusal:
+            split_arguments("NCDEPolicy", {name: 1})
+        ours = re.findall(r"`(\w+)", rows[name])
+        assert ours
+        assert all(argument in str(refusal.value) for argument in ours)
 
 
 # Messages
@@ -157,7 +173,7 @@ def test_sizes_of_states_are_those_of_real_ones() -> None:
     for policy, kwargs in (("NCDEPolicy", {"history_length": 8}), ("MlpLstmPolicy", {"lstm_hidden_size": 256})):
         model = RecurrentPPO(policy, DummyVecEnv([Robot] * 16), n_steps=512, policy_kwargs=kwargs, device="cpu")
         _, state = model.predict(np.zeros((1, 24), np.float32))
-        states.append(f"{sum(part.nbytes for part in state) / 1e3:.1f} KB")
+        states.append(f"{sum(part.nbytes for part in state or ()) / 1e3:.1f} KB")
         buffer: Any = model.rollout_buffer
         parts = [f"{kind}_states_{head}" for kind in ("hidden", "cell") for head in ("pi", "vf")]
         rollouts.append(f"{sum(getattr(buffer, part).nbytes for part in parts) / 1e6:.1f} MB")
