@@ -78,6 +78,10 @@ def test_readme_is_a_front_page() -> None:
     (example,) = blocks(README, "python")
     assert len(example.splitlines()) <= 15
     assert 'device="cpu"' in example
+    versions = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+    assert f"[Python {versions[0]} to {versions[-1]}]" in README.read_text()
+    for workflow in re.findall(r"actions/workflows/(\w+\.yml)", README.read_text()):
+        assert (ROOT / ".github" / "workflows" / workflow).exists()
 
 
 def test_own_environment_is_forty_lines() -> None:
