@@ -11,15 +11,17 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_there_are_no_others() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.*")} >= {*(f"{name}.py" for name in FILES), "tour.ipynb"}
-
-
 FILES = {
     "irregular_sensors": (["--steps", "1024", "--episodes", "1"], {"agent.zip", "agent.pkl", "returns.png"}),
     "sac": (["--steps", "120", "--episodes", "1"], {"agent.zip", "buffer.pkl"}),
     "own_environment": (["--steps", "1024", "--episodes", "2"], {"agent.zip", "agent.pkl"}),
 }
+
+
+def test_pages_lead_to_each_example() -> None:
+    pages = "".join(page.read_text() for page in (EXAMPLES.parent / "docs").glob("*.md"))
+    for example in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")]:
+        assert f"(../examples/{example.name})" in pages
 
 
 @pytest.mark.parametrize("name", FILES)
