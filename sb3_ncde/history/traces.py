@@ -1,7 +1,7 @@
 """Traces: a summary of the whole episode at constant cost, made of data alone, so that it never goes stale.
 
 Of each feature: its first value in the episode, the mean of all, and for each time constant tau of a list the exact
-solution of tau ds = (x - s) dt along the path x, linear from one observation to the next, that begins at the first
+solution of tau s' = x - s along the path x, linear from one observation to the next, that begins at the first
 value (exponential filters: "memory traces", Eberhard et al. 2025, arXiv:2503.15200; in continuous time the Laplace
 transform of the past, Shankar & Howard 2012). With them goes the count of observations, by which the mean is a sum too.
 
