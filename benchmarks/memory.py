@@ -39,7 +39,7 @@ class Task(NamedTuple):
 
     make: Callable[[], gym.Env[Any, Any]]
     steps: int
-    settings: Mapping[str, int] = {}
+    settings: Mapping[str, Any] = {}
     bandit: bool = False
 
 
@@ -100,7 +100,7 @@ def make_env(task: Task, agent: str, seed: int) -> VecEnv:
 def make(name: str, agent: str, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent, and the environments that it is evaluated on."""
     env, evaluated = (make_env(TASKS[name], agent, number) for number in (seed, 1000 + seed))
-    return AGENTS[agent](env, seed=seed, **PPO_SETTINGS | TASKS[name].settings), evaluated
+    return AGENTS[agent](env, seed=seed, **{**PPO_SETTINGS, **TASKS[name].settings}), evaluated
 
 
 if __name__ == "__main__":
