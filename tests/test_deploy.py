@@ -27,6 +27,8 @@ from torch import nn
 
 import sb3_ncde.deploy
 from sb3_ncde import with_memory
+from sb3_ncde.acting.observation_history import append as append_in_numpy
+from sb3_ncde.acting.observation_history import unpack
 from sb3_ncde.deploy import Agent, export_numpy, export_onnx
 from sb3_ncde.deploy.contents import OtherFormatError
 from sb3_ncde.deploy.layers import CannotExportError, layers_of
@@ -36,6 +38,9 @@ from sb3_ncde.deploy.onnx_arrays import ONNX
 from sb3_ncde.deploy.parity import ParityError
 from sb3_ncde.deploy.solution import encode
 from sb3_ncde.deploy.window import append
+from sb3_ncde.history.layout import Layout
+from sb3_ncde.history.traces import Traces
+from sb3_ncde.history.window_rule import WindowRule
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.wrappers import ActionMaskObservation
 from tests.envs import MaskedWalk, RandomWalk
@@ -649,3 +654,21 @@ def test_an_agent_acts_where_pytorch_is_not_installed(timed: Path) -> None:
     assert lines[2] == "AttributeError module 'sb3_ncde' has no attribute 'nothing'"
     with pytest.raises(AttributeError, match="nothing"):
         _ = sb3_ncde.deploy.nothing
+
+
+@pytest.mark.parametrize("rule", [WindowRule(4, 2), WindowRule(5, 3), WindowRule(1, 1)])
+def test_a_long_episode_counts_on_as_in_a_rollout(rule: WindowRule) -> None:
+    """Where the count starts over, since float32 counts no further."""
+    layout = Layout(rule, 2, 1.0, False, False, Traces((4.0,), 2, False))
+    rng, half = np.random.default_rng(0), (layout.packed_size + 1) // 2
+    packed = np.zeros((2, 2 * half), np.float32)
+    packed[:, : layout.packed_size] = rng.normal(size=(2, layout.packed_size))
+    packed[:, 0] = packed[:, layout.packed_size - 2] = rule.most - np.arange(2, 4)
+    stepped = unpack((packed[None, :, :half], packed[None, :, half:]), rule)
+    history = packed[:, : layout.packed_size]
+    for _ in range(6):
+        features, step = rng.normal(size=(2, 2)).astype(np.float32), (np.ones(2, np.float32), np.zeros(2, bool))
+        stepped = append_in_numpy(stepped, features, *step, layout)
+        history = append(NUMPY, layout, history, features, *step).packed
+        np.testing.assert_allclose(history, stepped.packed[:, : layout.packed_size], rtol=1e-5, atol=1e-5)
+    assert (history[:, 0] < 20).all()
