@@ -451,6 +451,18 @@ def test_what_a_file_cannot_say_is_refused(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_without_environments_is_told_its_normalisation(tmp_path: Path) -> None:
+    env = normalized(walks())
+    model = shaken(recurrent("NCDEPolicy", env))
+    expected = export_numpy(model, tmp_path / "agent.npz")
+    model.save(tmp_path / "model")
+    model = RecurrentPPO.load(tmp_path / "model", device="cpu")
+    assert export_numpy(model, tmp_path / "agent.npz", env)["sha256"] == expected["sha256"]
+    with pytest.warns(UserWarning, match="its normalisation is not known"):
+        raw = export_numpy(model, tmp_path / "agent.npz")
+    assert raw["inputs"][0]["mean"] is None
+
+
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An agent with times, missing values and traces, in a file."""

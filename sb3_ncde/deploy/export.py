@@ -1,6 +1,7 @@
 """export_numpy and export_onnx: a trained agent as one file, which is compared with it before it is written."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -114,6 +115,13 @@ class Source:
 
     def __init__(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:
         found = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
+        if found is None and model.get_env() is None:
+            warnings.warn(
+                "The model has no environments, so that its normalisation is not known, and the exported agent has "
+                "none. If it was trained in VecNormalize, pass that as vec_normalize; if it was not, pass an "
+                "environment to load().",
+                stacklevel=3,
+            )
         inner = found.normalize if isinstance(found, VecHistory) else found
         self.normalize: VecNormalize | None = inner
         self.space = raw_observations(model, inner)
