@@ -15,6 +15,7 @@ It may be killed at any time, and started again, here or on any machine that sha
 ``pip install mujoco popgym`` for their tasks; of rliable, ``pip install rliable`` for a report.
 """
 
+import _thread
 import argparse
 import os
 import subprocess
@@ -136,10 +137,10 @@ def show(left: Sequence[Run], n_runs: int, folder: Path, jobs: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent does: whoever is started next begins with what is left."""
+    """Interrupt this process when its parent ends: whoever is started next begins with what is left."""
     while os.getppid() == parent:
         time.sleep(2)
-    os._exit(1)
+    _thread.interrupt_main()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.presets import lerax
 
-N_EVALUATED = 10
+N_EVALUATED = 20
 """Environments that an agent is evaluated in side by side."""
 SAC_LENGTH = 4
 """Observations of a history or a stack for SAC."""
@@ -67,7 +67,7 @@ FLOOR, CEILING = "PPO, no memory", "PPO, sees everything"
 ONE_OF_EACH_GROUP = ("CartPole", "irregular CartPole", "CartPole, asynchronous", "cue within 64")
 AGENTS = {
     "NCDEPolicy": Agent(algorithm="ppo_lstm", view="sensors", ours=True, steps_per_second=1200),
-    "NCDEPolicy, traces": Agent(
+    "NCDEPolicy with traces": Agent(
         algorithm="ppo_lstm", view="sensors", ours=True, policy_kwargs={"traces": True}, only=("long",)
     ),
     "lerax preset": Agent(

@@ -92,7 +92,7 @@ def train(run: Run, done: Path, steps: int | None = None, episodes: tuple[int, i
         "settings": chosen.source,
         "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
         "n_envs": chosen.n_envs,
-        "arguments": {name: _plain(value) for name, value in chosen.model.items()},
+        "arguments": {name: _plain(value) for name, value in chosen.model.items() if name != "policy_kwargs"},
         "policy_kwargs": {name: _plain(value) for name, value in model.policy_kwargs.items()},
         "wall_seconds": round(time.perf_counter() - begin, 1),
         **provenance(),
