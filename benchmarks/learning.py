@@ -35,6 +35,8 @@ from rich.console import Console
 from rich.table import Table
 
 OUTPUT = Path("runs/learning")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""Environment of a run: what it takes is comparable, and two of them do not disturb each other."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,7 +106,7 @@ def train_side_by_side(runs: Sequence[Run], options: argparse.Namespace) -> None
         for name in ("steps", "episodes"):
             value = getattr(options, name)
             command += [] if value is None else [f"--{name}", str(value)]
-        process = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
         took = time.perf_counter() - begin
         console.print(f"{run.task}, {run.agent}, seed {run.seed}: {took:.0f} s, {process.returncode or 'done'}")
         if process.returncode:

@@ -30,6 +30,9 @@ Make = Callable[[str, str, int], tuple[BaseAlgorithm, VecEnv]]
 class Evaluation(BaseCallback):
     """Evaluates an agent on the way, and when it is trained; one training, as schedules are of all its steps.
 
+    Its rows have the steps, the seconds of training by the clock and of this process's cores, without evaluations, and
+    mean and standard deviation of the returns.
+
     :param env: to evaluate on; a VecNormalize in it gets the statistics of the training's
     :param steps: after which it is evaluated, the last of them at the end of the training
     :param episodes: of each evaluation
@@ -49,10 +52,10 @@ class Evaluation(BaseCallback):
         self.env, self.steps, self.seed = env, list(steps), seed
         self.episodes, self.last_episodes = episodes, episodes if last_episodes is None else last_episodes
         self.rows: list[dict[str, Any]] = []
-        self.spent = 0.0
+        self.spent = self.cpu_spent = 0.0
 
     def _on_training_start(self) -> None:
-        self.begin = time.perf_counter()
+        self.begin, self.cpu_begin = time.perf_counter(), time.process_time()
 
     def _on_step(self) -> bool:
         if len(self.steps) > 1 and self.num_timesteps >= self.steps[0]:
@@ -63,7 +66,7 @@ class Evaluation(BaseCallback):
         self._evaluate(self.last_episodes)
 
     def _evaluate(self, episodes: int) -> None:
-        begin = time.perf_counter()
+        begin, cpu_begin = time.perf_counter(), time.process_time()
         sync_envs_normalization(self.training_env, self.env)
         if self.seed is not None:
             self.env.seed(self.seed)
@@ -72,12 +75,14 @@ class Evaluation(BaseCallback):
             {
                 "steps": self.steps.pop(0),
                 "seconds": begin - self.begin - self.spent,
+                "cpu_seconds": cpu_begin - self.cpu_begin - self.cpu_spent,
                 "mean": pd.Series(returns).mean(),
                 "std": pd.Series(returns).std(),
                 "episodes": episodes,
             }
         )
         self.spent += time.perf_counter() - begin
+        self.cpu_spent += time.process_time() - cpu_begin
 
 
 def write(path: Path, text: str) -> None:

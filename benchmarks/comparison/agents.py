@@ -37,6 +37,7 @@ class Agent:
     :param policy_kwargs: its own, beside those of the settings
     :param only: groups, or tasks, that it is run on; empty: all
     :param rank: of agents with a higher one, all runs come after those of this one
+    :param most_seeds: of a task at most
     :param steps_per_second: a guess, until some have been measured
     """
 
@@ -47,7 +48,8 @@ class Agent:
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     rank: int = 0
-    steps_per_second: float = 1500.0
+    most_seeds: int = 10
+    steps_per_second: float = 2500.0
 
     def does(self, name: str, task: Task) -> bool:
         """Return whether it is run on a task."""
@@ -74,16 +76,18 @@ AGENTS = {
         algorithm="ppo_lstm", view="sensors", ours=True, policy_kwargs={"preset": "lerax"}, steps_per_second=900
     ),
     "MlpLstmPolicy 64": Agent(
-        algorithm="ppo_lstm", view="features", policy_kwargs={"lstm_hidden_size": 64}, steps_per_second=250
+        algorithm="ppo_lstm", view="features", policy_kwargs={"lstm_hidden_size": 64}, steps_per_second=350
     ),
     "PPO, 8 stacked frames": Agent(algorithm="ppo", view="features", frames=8),
     "PPO, traces": Agent(algorithm="ppo", view="traces"),
     "PPO, rates": Agent(algorithm="ppo", view="features"),
     FLOOR: Agent(algorithm="ppo", view="newest"),
     CEILING: Agent(algorithm="ppo", view="everything"),
-    "SAC, memory": Agent(algorithm="sac", view="sensors", rank=1, steps_per_second=60),
-    "SAC, 4 stacked frames": Agent(algorithm="sac", view="features", frames=SAC_LENGTH, rank=1, steps_per_second=110),
-    "SAC, sees everything": Agent(algorithm="sac", view="everything", rank=1, steps_per_second=110),
+    "SAC, memory": Agent(algorithm="sac", view="sensors", rank=1, most_seeds=5, steps_per_second=60),
+    "SAC, 4 stacked frames": Agent(
+        algorithm="sac", view="features", frames=SAC_LENGTH, rank=1, most_seeds=5, steps_per_second=110
+    ),
+    "SAC, sees everything": Agent(algorithm="sac", view="everything", rank=1, most_seeds=5, steps_per_second=110),
     "MlpLstmPolicy 64, NCDEPolicy's settings": Agent(
         algorithm="ppo_lstm",
         view="features",
@@ -91,7 +95,8 @@ AGENTS = {
         policy_kwargs={"lstm_hidden_size": 64},
         only=tuple(name for name, task in TASKS.items() if task.ours is not None),
         rank=2,
-        steps_per_second=250,
+        most_seeds=5,
+        steps_per_second=350,
     ),
     "PPO, 8 stacked frames, NCDEPolicy's settings": Agent(
         algorithm="ppo",
@@ -100,6 +105,7 @@ AGENTS = {
         ours=True,
         only=tuple(name for name, task in TASKS.items() if task.ours is not None),
         rank=2,
+        most_seeds=5,
     ),
     "MlpLstmPolicy 256": Agent(
         algorithm="ppo_lstm",
@@ -107,6 +113,7 @@ AGENTS = {
         policy_kwargs={"lstm_hidden_size": 256},
         only=ONE_OF_EACH_GROUP,
         rank=3,
+        most_seeds=3,
         steps_per_second=100,
     ),
 }

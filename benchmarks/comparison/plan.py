@@ -28,6 +28,7 @@ def comparison() -> list[Run]:
         for (name, task), (agent_name, agent) in product(TASKS.items(), AGENTS.items())
         if agent.does(name, task)
         for seed in (HEADLINE_SEEDS if task.headline else SEEDS)
+        if seed < agent.most_seeds
     ]
     return sorted(runs, key=_place)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch as th
 from resumable import Evaluation, write
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -97,7 +98,7 @@ def train(run: Run, done: Path, steps: int | None = None, episodes: tuple[int, i
         "wall_seconds": round(time.perf_counter() - begin, 1),
         **provenance(),
     }
-    columns = ["steps", "seconds", "other", "mean", "std", "episodes"]
+    columns = ["steps", "seconds", "cpu_seconds", "other", "mean", "std", "episodes"]
     table = pd.DataFrame(rows).reindex(columns=columns)
     write(done, f"# {json.dumps(about)}\n{table.to_csv(index=False, float_format='%.6g')}")
 
@@ -131,7 +132,11 @@ def provenance() -> dict[str, str]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "-"
-    return versions | {"commit": _commit(), "machine": f"{_processor()}, {os.cpu_count()} cores", "threads": "1"}
+    return versions | {
+        "commit": _commit(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "threads": str(th.get_num_threads()),
+    }
 
 
 def _commit() -> str:
