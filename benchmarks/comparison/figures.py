@@ -16,8 +16,10 @@ from comparison.intervals import Estimate
 from comparison.results import OURS, Matrix, matrices, trained
 from comparison.tasks import TASKS
 
-PALETTE = mpl.colormaps["tab20"]
-COLORS = {OURS: "black"} | {name: PALETTE(number % 20) for number, name in enumerate(AGENTS)}
+COLORS = {OURS: "black"} | {
+    name: mpl.colormaps["tab10"](number % 10)
+    for number, name in enumerate(sorted(AGENTS, key=lambda a: AGENTS[a].rank))
+}
 WIDTH = 3.6
 """Inches of one panel of several."""
 
@@ -54,8 +56,8 @@ def efficiency(scores: pd.DataFrame, agents: Sequence[str], tasks: Sequence[str]
     values = matrices(scores, agents, tasks)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    n_points = values[agents[0]].shape[-1]
-    share = np.arange(1, n_points + 1) / n_points
+    steps = trained(scores).groupby(["task", "agent", "seed"])["steps"].get_group((tasks[0], OURS, 0)).to_numpy()
+    share = steps / steps[-1]
     for agent, estimate in intervals.iqm(values, repeats).items():
         _line(left, share, *estimate, agent)
     times = np.geomspace(0.02, 10, 25)
@@ -102,11 +104,13 @@ def aggregates(found: Mapping[str, Mapping[str, Estimate]], path: Path) -> None:
     figure = Figure(figsize=(2.6 * len(found) + 3.2, 0.34 * len(found["all"]) + 1.2), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
     for (group, estimates), axes in zip(found.items(), panels, strict=True):
-        for row, (agent, estimate) in enumerate(reversed(estimates.items())):
+        agents = list(reversed(list(estimates)))
+        for row, agent in enumerate(agents):
+            estimate = estimates[agent]
             point, low, high = (float(np.ravel(part)[0]) for part in estimate)
             axes.barh(row, high - low, left=low, height=0.6, color=COLORS[agent], alpha=0.5)
             axes.plot([point, point], [row - 0.3, row + 0.3], color="black")
-        axes.set(title=group, xlabel="score, IQM", yticks=range(len(estimates)), yticklabels=list(reversed(estimates)))
+        axes.set(title=group, xlabel="score, IQM", yticks=range(len(agents)), yticklabels=agents)
         axes.grid(alpha=0.3, axis="x")
     figure.savefig(path, dpi=150)
 

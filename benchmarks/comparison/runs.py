@@ -24,8 +24,8 @@ from comparison.settings import Chosen
 from comparison.tasks import TASKS, Task
 
 ALL_AGENTS = AGENTS | ABLATIONS
-POINTS = 10
-"""Evaluations of a run, the last of them at its end."""
+POINTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+"""Shares of the steps of training after which an agent is evaluated: often where most is learned."""
 EPISODES = (20, 100)
 """Of each evaluation, and of the last one."""
 PACKAGES = (
@@ -77,7 +77,7 @@ def train(run: Run, done: Path, steps: int | None = None, episodes: tuple[int, i
     task, agent = run.parts
     steps = run.steps if steps is None else steps
     model, evaluated, chosen = make(task, agent, run.seed)
-    points = [steps * part // POINTS for part in range(1, POINTS + 1)]
+    points = [round(steps * share) for share in POINTS]
     first = first_evaluated(run.seed)
     evaluation = Evaluation(evaluated, points, *episodes, seed=first)
     model.learn(steps, evaluation)
