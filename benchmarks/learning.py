@@ -15,9 +15,9 @@ It may be killed at any time, and started again, here or on any machine that sha
 ``pip install mujoco popgym`` for their tasks; of rliable, ``pip install rliable`` for a report.
 """
 
-import _thread
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 import gymnasium as gym
 import torch as th
@@ -139,13 +140,19 @@ def show(left: Sequence[Run], n_runs: int, folder: Path, jobs: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """Interrupt this process when its parent ends: whoever is started next begins with what is left."""
+    """End this process when its parent has ended: whoever is started next begins with what is left."""
     while os.getppid() == parent:
         time.sleep(2)
-    _thread.interrupt_main()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def give_up(number: int, frame: FrameType | None) -> None:
+    """End this process, but not without giving up what it has claimed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
     if "--here" in sys.argv:
+        signal.signal(signal.SIGTERM, give_up)
         threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     main()

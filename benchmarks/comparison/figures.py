@@ -16,10 +16,8 @@ from comparison.intervals import Estimate
 from comparison.results import OURS, Matrix, matrices, trained
 from comparison.tasks import TASKS
 
-COLORS = {OURS: "black"} | {
-    name: mpl.colormaps["tab10"](number % 10)
-    for number, name in enumerate(sorted(AGENTS, key=lambda a: AGENTS[a].rank))
-}
+RANKED = sorted(AGENTS, key=lambda name: AGENTS[name].rank)
+COLORS = {OURS: "black"} | {name: mpl.colormaps["tab10"](number % 10) for number, name in enumerate(RANKED)}
 WIDTH = 3.6
 """Inches of one panel of several."""
 
