@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.list:
         show(left, len(runs), options.output, options.jobs)
     elif options.here:
+        signal.signal(signal.SIGTERM, give_up)
+        if options.parent is not None:
+            threading.Thread(target=end_with, args=(options.parent,), daemon=True).start()
         for run in left:
             train_here(run, options)
     else:
@@ -77,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="of training (default: of the task); to see that it runs")
     parser.add_argument("--episodes", type=int, help="of each evaluation (default: 20, of the last one 100)")
     parser.add_argument("--here", action="store_true", help="train in this process, one after the other")
+    parser.add_argument("--parent", type=int, metavar="PID", help="with --here: end when this process has ended")
     return parser
 
 
@@ -101,7 +105,7 @@ def train_side_by_side(runs: Sequence[Run], options: argparse.Namespace) -> None
         if done.exists() or claimed(done):
             return
         begin = time.perf_counter()
-        command = [sys.executable, __file__, "--here", "--output", str(options.output)]
+        command = [sys.executable, __file__, "--here", "--parent", str(os.getpid()), "--output", str(options.output)]
         command += ["--tasks", run.task, "--agents", run.agent, "--seeds", str(run.seed)]
         command += ["--ablations"] if options.ablations else []
         for name in ("steps", "episodes"):
@@ -152,7 +156,4 @@ def give_up(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    if "--here" in sys.argv:
-        signal.signal(signal.SIGTERM, give_up)
-        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     main()
