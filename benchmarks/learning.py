@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.list:
         show(left, len(runs), options.output, options.jobs)
     elif options.here:
-        signal.signal(signal.SIGTERM, give_up)
         if options.parent is not None:
+            signal.signal(signal.SIGTERM, give_up)
             threading.Thread(target=end_with, args=(options.parent,), daemon=True).start()
         for run in left:
             train_here(run, options)

@@ -1,6 +1,8 @@
 """The RL Zoo's own settings of an algorithm for an environment, as arguments in Python."""
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import rl_zoo3
 import yaml
@@ -15,8 +17,14 @@ def zoo_settings(algorithm: str, env_id: str) -> Settings:
     :param algorithm: name of the RL Zoo's file: ppo, ppo_lstm, sac, ...
     :param env_id: an environment that it has settings for
     """
-    file = Path(rl_zoo3.__file__).with_name("hyperparams") / f"{algorithm}.yml"
-    model = with_schedules(in_numbers(yaml.safe_load(file.read_text())[env_id]))
+    model = with_schedules(in_numbers(_entries(algorithm)[env_id]))
     del model["policy"]
     model["policy_kwargs"] = as_mapping(model.get("policy_kwargs"))
     return Settings(model.pop("n_envs", 1), model.pop("n_timesteps"), bool(model.pop("normalize", False)), model)
+
+
+@cache
+def _entries(algorithm: str) -> dict[str, Any]:
+    file = Path(rl_zoo3.__file__).with_name("hyperparams") / f"{algorithm}.yml"
+    entries: dict[str, Any] = yaml.safe_load(file.read_text())
+    return entries
