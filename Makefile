@@ -4,7 +4,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: train test lint format types clean
+.PHONY: train test lint format types docs clean
 
 train: $(VENV)/train.installed
 	$(BIN)/python -m sb3_ncde.quickstart $(ARGS)
@@ -24,10 +24,14 @@ format: $(VENV)/test.installed
 types: $(VENV)/test.installed
 	$(BIN)/mypy
 
+# The site, in site/. The extra `test` has all that `docs` has: where it is installed, nothing more is.
+docs: $(or $(wildcard $(VENV)/test.installed),$(VENV)/docs.installed)
+	$(BIN)/mkdocs build --strict
+
 $(VENV)/%.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

@@ -1,7 +1,7 @@
 """Tasks whose answer is older than a short window: traces beside a control, an LSTM and stacked frames.
 
 The control is the same policy with a window of one observation: traces, initial network and heads, but no equation. All
-agents have the same settings of PPO, which are tuned for none of them.
+agents have the same settings of PPO on a task, which are tuned for none of them.
 
     python benchmarks/memory.py                                           # one after the other: many hours
     python benchmarks/memory.py --tasks "T-maze 64" --seeds 0 1 2         # goes on with what the folder has
@@ -11,7 +11,7 @@ agents have the same settings of PPO, which are tuned for none of them.
 Tasks of POPGym need ``pip install popgym``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,11 +33,13 @@ class Task(NamedTuple):
 
     :param make: makes it
     :param steps: of training
+    :param settings: of PPO, for this task and all agents
     :param bandit: whether the agent needs its previous action and reward
     """
 
     make: Callable[[], gym.Env[Any, Any]]
     steps: int
+    settings: Mapping[str, Any] = {}
     bandit: bool = False
 
 
@@ -49,12 +51,14 @@ def popgym(name: str) -> gym.Env[Any, Any]:
     return env
 
 
+ENDS = {"n_steps": 1024, "batch_size": 1024}
+"""Where the end alone is rewarded, rollouts hold whole episodes: of rollouts without an end PPO learns noise."""
 TASKS = {
-    "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 1_000_000),
-    "T-maze 64": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=64), 1_000_000),
-    "T-maze 1000": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=1000), 1_000_000),
-    "cue within 64": Task(partial(gym.make, "sb3_ncde/CueAmongDistractors-v1", length=64, within=64), 1_000_000),
-    "RepeatFirstMedium": Task(partial(popgym, "RepeatFirstMedium"), 500_000),
+    "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 100_000),
+    "T-maze 64": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=64), 200_000),
+    "T-maze 1000": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=1000), 600_000, ENDS),
+    "cue within 64": Task(partial(gym.make, "sb3_ncde/CueAmongDistractors-v1", length=64, within=64), 300_000),
+    "RepeatFirstMedium": Task(partial(popgym, "RepeatFirstMedium"), 300_000),
     "RepeatFirstHard": Task(partial(popgym, "RepeatFirstHard"), 500_000),
     "CountRecallEasy": Task(partial(popgym, "CountRecallEasy"), 3_000_000),
     "CountRecallMedium": Task(partial(popgym, "CountRecallMedium"), 3_000_000),
@@ -72,15 +76,11 @@ PPO_SETTINGS: dict[str, Any] = {
 N_ENVS = 16
 
 
-def _recurrent(policy: str, env: VecEnv, seed: int, **policy_kwargs: Any) -> BaseAlgorithm:
-    return RecurrentPPO(policy, env, policy_kwargs=policy_kwargs, seed=seed, **PPO_SETTINGS)
-
-
-AGENTS: dict[str, Callable[[VecEnv, int], BaseAlgorithm]] = {
-    "NCDEPolicy, traces": lambda env, seed: _recurrent("NCDEPolicy", env, seed, traces=True),
-    "traces alone": lambda env, seed: _recurrent("NCDEPolicy", env, seed, traces=True, history_length=1),
-    "MlpLstmPolicy 64": lambda env, seed: _recurrent("MlpLstmPolicy", env, seed, lstm_hidden_size=64),
-    "8 stacked frames": lambda env, seed: PPO("MlpPolicy", env, seed=seed, **PPO_SETTINGS),
+AGENTS: dict[str, Callable[..., BaseAlgorithm]] = {
+    "NCDEPolicy, traces": partial(RecurrentPPO, "NCDEPolicy", policy_kwargs={"traces": True}),
+    "traces alone": partial(RecurrentPPO, "NCDEPolicy", policy_kwargs={"traces": True, "history_length": 1}),
+    "MlpLstmPolicy 64": partial(RecurrentPPO, "MlpLstmPolicy", policy_kwargs={"lstm_hidden_size": 64}),
+    "8 stacked frames": partial(PPO, "MlpPolicy"),
 }
 
 
@@ -100,7 +100,7 @@ def make_env(task: Task, agent: str, seed: int) -> VecEnv:
 def make(name: str, agent: str, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent, and the environments that it is evaluated on."""
     env, evaluated = (make_env(TASKS[name], agent, number) for number in (seed, 1000 + seed))
-    return AGENTS[agent](env, seed), evaluated
+    return AGENTS[agent](env, seed=seed, **{**PPO_SETTINGS, **TASKS[name].settings}), evaluated
 
 
 if __name__ == "__main__":

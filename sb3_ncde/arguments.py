@@ -29,6 +29,18 @@ _LSTM_ARGUMENTS = {
 class NCDEArguments(EncoderArguments, HistoryArguments):
     """What NCDEPolicy accepts beside SB3's own arguments; all are plain YAML values, checked on construction.
 
+    :param share_encoder: true: one encoder for actor and critic, and both gradients flow into it. false: each has its
+        own. null: as SB3's ``share_features_extractor``
+    :param value_width: units of each hidden layer of the critic's head. Width and depth of the heads are another way to
+        say ``net_arch``; if one of the four is given, the others are 64 units, 2 layers
+    :param value_depth: hidden layers of the critic's head
+    :param action_width: units of each hidden layer of the actor's head
+    :param action_depth: hidden layers of the actor's head
+    :param action_mask_key: key of a Dict observation that holds the mask of the allowed actions
+    :param critic_keys: keys of a Dict observation that only the critic sees, such as the state of a simulator. They
+        need not be in the observation when the agent acts (``predict``)
+    :param critic_encoder: with ``critic_keys``: whether the critic has an encoder of its own. false: it sees the newest
+        observation alone
     :raises TypeError: for a value of another type
     :raises ValueError: for a value out of range
     """

@@ -83,11 +83,11 @@ def test_irregular_sampling_holds_actions_and_tells_the_time(kwargs: dict[str, A
 def test_an_episode_s_period_is_not_that_of_the_one_before() -> None:
     env = IrregularSampling(Counter(), per_episode=True)
     env.reset(seed=0)
-    periods = set()
+    gaps = set()
     for _ in range(40):
         env.reset()
-        periods.add(float(env.step(0)[0]["time"][0]))
-    assert periods == {1.0, 2.0, 3.0, 4.0, 5.0}
+        gaps.add(float(env.step(0)[0]["time"][0]))
+    assert gaps == {1.0, 2.0, 3.0, 4.0, 5.0}
 
 
 def test_the_distributions_are_what_they_are_called() -> None:

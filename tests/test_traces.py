@@ -81,19 +81,20 @@ def test_filters_solve_their_equation(seed: int, steps: int) -> None:
         for feature in range(2):
             expected = by_integral(values[:, feature], elapsed, constant)
             np.testing.assert_allclose(found[4 + 2 * number + feature], expected, atol=1e-8)
+    np.testing.assert_allclose(found[-3:-1], values.sum(axis=0), atol=1e-9)
     assert found[-1] == pytest.approx(np.log(steps))
 
 
 @given(seed=st.integers(0, 2**16), steps=st.integers(2, 20), share=st.floats(0.05, 0.95), place=st.integers(1, 19))
 def test_splitting_an_interval_changes_no_filter(seed: int, steps: int, share: float, place: int) -> None:
-    """At a point of the linear path; mean and count are of observations, and so do change."""
+    """At a point of the linear path; mean, sum and count are of observations, and so do change."""
     values, _, elapsed = episode(seed, steps)
     place = min(place, steps - 1)
     between = values[place - 1] + share * (values[place] - values[place - 1])
     more = np.insert(values, place, between, axis=0)
     times = np.insert(elapsed, place, share * elapsed[place])
     times[place + 1] = (1 - share) * elapsed[place]
-    np.testing.assert_allclose(summarize(more, times)[-1, 4:-1], summarize(values, elapsed)[-1, 4:-1], atol=1e-9)
+    np.testing.assert_allclose(summarize(more, times)[-1, 4:-3], summarize(values, elapsed)[-1, 4:-3], atol=1e-9)
 
 
 @given(seed=st.integers(0, 2**16), steps=st.integers(1, 40), missing=st.sampled_from([0.0, 0.5]))
@@ -137,10 +138,12 @@ def test_a_missing_value_is_held() -> None:
     np.testing.assert_allclose(found[:, [4, 6]], held[:, [2, 3]], atol=1e-12)
     np.testing.assert_allclose(found[:, 5], [0, 0, 9, found[3, 5]])
     assert 9 < found[3, 5] < 11
+    np.testing.assert_allclose(found[:, 8], [1, 1, 5, 5])
+    np.testing.assert_allclose(found[:, 9], [0, 0, 9, 20])
     np.testing.assert_allclose(found[:, -1], np.log([1, 1, 1, 2]))
     everything = summarize(values, elapsed, np.ones_like(observed))
     plain = summarize(values, elapsed)
-    np.testing.assert_allclose(everything[:, :8], plain[:, :8], atol=1e-12)
+    np.testing.assert_allclose(everything[:, :10], plain[:, :10], atol=1e-12)
 
 
 def test_what_comes_at_the_same_time_is_in_the_summary() -> None:
@@ -180,7 +183,8 @@ def test_a_hundred_thousand_steps_lose_no_accuracy() -> None:
     drift = np.linspace([1.0, 300.0], [1.001, 302.0], 100_000).astype(np.float32)
     found = stepped(drift, np.ones(100_000), chunk=2)
     np.testing.assert_allclose(found[2:4], drift.mean(axis=0, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(found[4:-1].reshape(2, 2), np.tile(drift[-1], (2, 1)), rtol=1e-5)
+    np.testing.assert_allclose(found[4:-3].reshape(2, 2), np.tile(drift[-1], (2, 1)), rtol=1e-5)
+    np.testing.assert_allclose(found[-3:-1], drift.sum(axis=0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(found[-1], np.log(100_000), rtol=1e-6)
 
 

@@ -207,6 +207,9 @@ def test_choices_are_counted_from_where_they_start() -> None:
     np.testing.assert_array_equal(discrete.flatten(np.array([5, 7]))[0], [[1, 0, 0], [0, 0, 1]])
     several = Flattening(spaces.MultiDiscrete([2, 3], start=[1, -1]), None)
     np.testing.assert_array_equal(several.flatten(np.array([[2, -1]]))[0], [[0, 1, 1, 0, 0]])
+    for flattening, outside in ((discrete, [5, 4]), (discrete, [8, 5]), (several, [[1, 2]]), (several, [[0, 0]])):
+        with pytest.raises(ValueError, match=r"Discrete.*none may be outside of it"):
+            flattening.flatten(np.array(outside))
 
 
 def test_environments_that_do_not_tell_their_terminal_observation() -> None:

@@ -18,26 +18,27 @@ from sb3_ncde.plain_values import check_choice, check_integer, check_positive, c
 class EncoderArguments:
     """How a window is encoded; plain YAML values, checked on construction.
 
-    :param latent_size: size Z of the latent state z
-    :param field_width: units of each hidden layer of the vector field
-    :param field_depth: hidden layers of the vector field
+    :param latent_size: Z, size of the latent state z
+    :param field_width: units of each hidden layer of the vector field f
+    :param field_depth: hidden layers of f
     :param initial_width: units of each hidden layer of the network that makes z of the window's oldest observation
     :param initial_depth: hidden layers of that network
-    :param solver: a name in :data:`sb3_ncde.acting.tableaus.SOLVERS` or :data:`sb3_ncde.cde.solvers.ADAPTIVE_SOLVERS`
-    :param solver_steps: steps per interval of a fixed-step solver
+    :param solver: with fixed steps: ``euler``, ``midpoint``, ``heun``, ``rk4``. Adaptive: ``dopri5``, ``dopri8``,
+        ``bosh3``, ``fehlberg2``, ``adaptive_heun``
+    :param solver_steps: steps of a fixed solver from one observation to the next
     :param rtol: relative tolerance of an adaptive solver
     :param atol: absolute tolerance of an adaptive solver
-    :param adjoint: whether an adaptive solver finds gradients by the adjoint equation
-    :param interpolation: a name in :data:`sb3_ncde.cde.interpolation.INTERPOLATIONS`
+    :param adjoint: whether an adaptive solver finds gradients by the adjoint equation: less memory, more time
+    :param interpolation: the path: ``linear``; ``hermite``, a smooth curve, for ``rk4`` and the adaptive solvers;
+        ``rectilinear``, time moves first, then the values
     :param time_channel: whether time is a channel of the path
-    :param scale_increments: whether changes and rates are scaled by their root mean square in what is learned from
-    :param rates: whether the rates of the features are channels of the path
-    :param path_in_field: whether the field sees the path's value (and rates) beside z
-    :param feature_size: size of the features that a linear map makes of z for the heads; None or Z: z itself
-    :param feature_norm: a name in :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: what they pass through on their way to
-        the heads
-    :param skip: whether the newest features, rates and elapsed time go to the heads beside z
-    :param control_size: features wider than this are projected to it by a learned linear map; None: never
+    :param scale_increments: whether changes and rates are divided by their root mean square in what is learned from
+    :param rates: whether the rates of change of the features are channels of the path
+    :param path_in_field: whether f sees the path's value and rates beside z
+    :param feature_size: size of the features that a linear map makes of z for the heads. null: z itself
+    :param feature_norm: what these pass through on their way to the heads: ``tanh``, ``layer_norm`` or ``none``
+    :param skip: whether the newest features, their rates and the elapsed time also go to the heads, past the equation
+    :param control_size: features wider than this (images) are projected to it by a learned linear map. null: never
     :raises TypeError: for a value of another type
     :raises ValueError: for a value out of range, or two that do not go together
     """

@@ -147,7 +147,7 @@ class AsynchronousSensors(MissingValues):
     """Sensors that have a value only at every so many observations, each at its own.
 
     :param env: see :class:`MissingValues`
-    :param periods: of each sensor, in observations
+    :param periods: of each sensor, the observations from one of its values to its next
     :param offsets: of each sensor's first value, in observations; None: all begin with the episode
     :param groups: see :class:`MissingValues`
     :param fill: see :class:`MissingValues`

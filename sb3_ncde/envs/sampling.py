@@ -29,7 +29,8 @@ class IrregularSampling(SeededWrapper, gym.utils.RecordConstructorArgs):
         rounded up to whole steps and cut off at high
     :param values: k is one of these, each as likely as it is often among them, instead of low, high and distribution
     :param per_episode: whether k is drawn once an episode rather than at each step
-    :param dt: what a step of the environment takes, in the unit in which time is observed
+    :param dt: what a step of the environment takes, in the unit in which time is observed. (The policy's argument of
+        this name is the time that usually passes from one observation to the next: here the mean of k times as much)
     :param time_key: key of the elapsed time in the Dict observation that this makes; None: the last column of a Box
     :raises TypeError: if the observation is no Box of one dimension, nor a Dict where ``time_key`` is given
     :raises ValueError: for steps that are not whole and at least 1, an unknown distribution, a ``dt`` that is not

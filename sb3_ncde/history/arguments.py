@@ -14,15 +14,18 @@ from sb3_ncde.plain_values import check_choice, check_integer, check_positive, c
 class HistoryArguments:
     """What is remembered of an episode; plain YAML values, checked on construction.
 
-    :param history_length: observations H in a full window
-    :param hop_length: observations S that a full window drops at once; None: half of ``history_length``
-    :param dt: the nominal time between two observations
-    :param time_key: key of a Dict observation, or column of a Box observation, that holds the time; None: none does
-    :param time_kind: a name in :data:`sb3_ncde.history.time_source.TIME_KINDS`
-    :param missing_values: whether NaN in an observation means that the value was not observed
-    :param traces: time constants, in nominal steps, of filters that reach back to the episode's beginning, with which
-        its first observation, mean and count are remembered (:mod:`sb3_ncde.history.traces`); true: 4, 16, 64 and 256;
-        None: nothing is remembered of what is older than the window
+    :param history_length: H, observations in a full window
+    :param hop_length: S, observations that a full window drops at once. null: half of ``history_length``
+    :param dt: the time that usually passes from one observation to the next. With ``time_key`` it is the unit of time;
+        without, it is what each step adds to the time channel
+    :param time_key: key of a Dict observation, or column of a Box observation, that holds the time. null: observations
+        come at a fixed rate
+    :param time_kind: ``elapsed``: the time since the previous observation. ``timestamp``: the time within the episode
+    :param missing_values: whether NaN means that a value was not observed. The last value is then held, and how often a
+        value has been observed is a channel of the path
+    :param traces: time constants, in nominal steps, of filters that reach back to the episode's beginning. With them
+        its first observation, mean and count are remembered, beside the window. true: 4, 16, 64 and 256. null: nothing
+        is remembered of what is older than the window. For vectors, not for features that are learned
     :raises TypeError: for a value of another type
     :raises ValueError: for a value out of range
     """

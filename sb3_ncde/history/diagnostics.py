@@ -53,7 +53,8 @@ class ClockWatch:
             self._judged = True
             warnings.warn(
                 f"The elapsed time rises from each observation to the next, {LONGEST_RISE} in a row in every "
-                "environment: if it counts up within the episode, set time_kind='timestamp' in policy_kwargs.",
+                "environment: if it counts up within the episode, set time_kind='timestamp' in policy_kwargs, or in "
+                "VecHistory.",
                 stacklevel=4,
             )
             return
@@ -65,7 +66,7 @@ class ClockWatch:
             return
         observed = float(f"{mean * self._dt:.2g}")
         # Normalised, a constant time is 0 but for rounding errors.
-        advice = f"set dt={observed:g} in policy_kwargs. " if mean > 1e-4 else ""
+        advice = f"set dt={observed:g} in policy_kwargs, or in VecHistory. " if mean > 1e-4 else ""
         warnings.warn(
             f"From one observation to the next {observed:g} passes on average (of {float(self._steps):.0f}), but "
             f"dt={self._dt:g}, which should be about as much: {advice or 'hardly any time passes. '}{NORMALIZED_TIME}",

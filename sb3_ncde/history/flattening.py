@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_ncde.history.time_source import TimeSource
-from sb3_ncde.history.window_rule import Array
+from sb3_ncde.history.window_rule import Array, Integers
 
 Observations = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """Of several environments, as SB3's VecEnv gives them."""
@@ -42,18 +42,14 @@ class Part(NamedTuple):
         return spaces.Box(0.0, 1.0, (self.columns.stop - self.columns.start,), np.float32)
 
     def flatten(self, values: npt.NDArray[Any]) -> Array:
-        """Return values of N environments as rows, (N, columns)."""
+        """Return values of N environments as rows, (N, columns).
+
+        :raises ValueError: for a choice that the space does not have
+        """
         if isinstance(self.space, spaces.Discrete):
-            hot: Array = np.eye(int(self.space.n), dtype=np.float32)[
-                values.astype(np.int64).reshape(-1) - self.space.start
-            ]
-            return hot
+            return _one_hot(values, np.array([self.space.n]), np.array([self.space.start]), self.space)
         if isinstance(self.space, spaces.MultiDiscrete):
-            choices = (values.astype(np.int64).reshape(len(values), -1) - np.ravel(self.space.start)).T
-            each = [
-                np.eye(int(n), dtype=np.float32)[choice] for n, choice in zip(self.space.nvec, choices, strict=True)
-            ]
-            return np.concatenate(each, axis=1)
+            return _one_hot(values, self.space.nvec, self.space.start, self.space)
         return values.reshape(len(values), -1)
 
 
@@ -127,6 +123,20 @@ class Flattening:
             values = features[:, part.columns].reshape(-1, *part.shown.shape)
             named[part.key] = values / 255.0 if is_image_space(part.shown) else values
         return named.get(None, named)
+
+
+def _one_hot(values: npt.NDArray[Any], options: Integers, starts: Integers, space: spaces.Space[Any]) -> Array:
+    """Return choices of N environments as rows, (N, sum of the options).
+
+    :param values: (N,), or (N, choices)
+    :param options: of each choice
+    :param starts: the first option of each choice
+    """
+    choices = values.astype(np.int64).reshape(len(values), -1) - starts
+    if ((choices < 0) | (choices >= options)).any():
+        raise ValueError(f"Expected observations in {space}, but got {values.tolist()}: none may be outside of it.")
+    each = [np.eye(int(n), dtype=np.float32)[choice] for n, choice in zip(options, choices.T, strict=True)]
+    return np.concatenate(each, axis=1)
 
 
 def _size(space: spaces.Space[Any]) -> int:

@@ -1,10 +1,9 @@
 """Traces: a summary of the whole episode at constant cost, made of data alone, so that it never goes stale.
 
 Of each feature: its first value in the episode, the mean of all, and for each time constant tau of a list the exact
-solution of tau ds = (x - s) dt along the path x, linear from one observation to the next, that begins at the first
+solution of tau s' = x - s along the path x, linear from one observation to the next, that begins at the first
 value (exponential filters: "memory traces", Eberhard et al. 2025, arXiv:2503.15200; in continuous time the Laplace
-transform of the past, Shankar & Howard 2012). With them goes the logarithm of the count of observations, by which mean
-and count together are a sum.
+transform of the past, Shankar & Howard 2012). With them goes the count of observations, by which the mean is a sum too.
 
 All are linear recurrences v <- a v + b, whose a and b are data. A step of them serves acting; sequences are unrolled by
 an associative scan, in as many operations as the logarithm of their length (Blelloch 1990).
@@ -70,7 +69,7 @@ class Traces:
     @cached_property
     def values_size(self) -> int:
         """Numbers of a summary as networks are given it."""
-        return (self.n_groups - 1) * self.features_dim + (self.features_dim if self.missing_values else 1)
+        return self.n_groups * self.features_dim + (self.features_dim if self.missing_values else 1)
 
     def unroll(
         self,
@@ -141,13 +140,18 @@ class Traces:
         return keep, add
 
     def values(self, summary: Array, counts: Array | None) -> Array:
-        """Return summaries as networks are given them: first, mean, filters, logarithm of counts, (..., values_size).
+        """Return summaries as networks are given them: first, mean, filters, sums, logarithm of counts.
+
+        A sum is what tells how often something was seen, and how often more than something else.
 
         :param summary: columns, (..., M)
         :param counts: of the observations of each feature, (..., D), where they may be missing
+        :return: (..., values_size)
         """
         size = self.features_dim
         own = self.n_groups * size
-        numbers = np.log(np.maximum(summary[..., own:] if counts is None else counts, 1.0))
-        parts = (summary[..., : _REMAINDER * size], summary[..., _FILTERS * size : own], numbers)
+        counts = summary[..., own:] if counts is None else counts
+        sums = summary[..., _MEAN * size : _REMAINDER * size] * counts
+        numbers = np.log(np.maximum(counts, 1.0))
+        parts = (summary[..., : _REMAINDER * size], summary[..., _FILTERS * size : own], sums, numbers)
         return np.concatenate(parts, axis=-1, dtype=summary.dtype)

@@ -156,9 +156,9 @@ class NCDEExperimentManager(ExperimentManager):
             return env
         kwargs = self.normalize_kwargs | ({"norm_reward": False, "training": False} if eval_env else {})
         policy_kwargs = as_mapping(self.settings.get("policy_kwargs"))
-        passing = [policy_kwargs.get(name) for name in ("time_key", "action_mask_key")]
-        skip = [key for key in passing if key is not None]
-        return VecNormalizeObserved(env, **({"skip": skip} | kwargs))
+        named = (policy_kwargs.get(name) for name in ("time_key", "action_mask_key"))
+        passing = [key for key in named if key is not None]
+        return VecNormalizeObserved(env, **({"skip": passing} | kwargs))
 
     def _saved_statistics(self) -> Path | None:
         """Return the file of the normalisation that belongs to the agent that ``-i`` names, if there is one."""
