@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def train_here(run: Run, options: argparse.Namespace) -> None:
-    """Train an agent in this process, unless another one does, or ``plan`` has its file by now."""
+    """Train an agent in this process, unless another one does or has done so."""
     th.set_num_threads(1)
     gym.logger.min_level = gym.logger.ERROR
     done = options.output / run.file

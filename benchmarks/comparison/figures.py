@@ -54,7 +54,7 @@ def efficiency(scores: pd.DataFrame, agents: Sequence[str], tasks: Sequence[str]
     values = matrices(scores, agents, tasks)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    steps = trained(scores).groupby(["task", "agent", "seed"])["steps"].get_group((tasks[0], OURS, 0)).to_numpy()
+    steps = np.unique(scores.loc[(scores["task"] == tasks[0]) & (scores["agent"] == OURS), "steps"])
     share = steps / steps[-1]
     for agent, estimate in intervals.iqm(values, repeats).items():
         _line(left, share, *estimate, agent)

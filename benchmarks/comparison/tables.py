@@ -10,7 +10,7 @@ from comparison import intervals
 from comparison.ablations import BASE, CHANGES
 from comparison.agents import AGENTS
 from comparison.intervals import Estimate
-from comparison.results import OURS, Matrix, areas, complete, final, matrices, reached, scales, scored, trained
+from comparison.results import OURS, Matrix, areas, complete, final, matrices, reached, scales, scored
 from comparison.tasks import TASKS
 
 THRESHOLD = 0.8
@@ -166,14 +166,7 @@ def _cell(cell: pd.DataFrame) -> str:
 
 def conditions(runs: pd.DataFrame) -> str:
     """Return the versions, commits and machines of the runs, and how many there are of each."""
-    names = [name for name in runs.columns if name in ("python", "commit", "machine", "threads") or "_" in name]
     fixed = ["python", "sb3_ncde", "torch", "numpy", "stable_baselines3", "sb3_contrib", "rl_zoo3", "gymnasium"]
     kept = [*fixed, "mujoco", "popgym", "commit", "machine", "threads"]
     rows = [[name, ", ".join(f"{value} ({n})" for value, n in runs[name].value_counts().items())] for name in kept]
-    assert names
     return markdown(["", "and the number of runs"], rows)
-
-
-def points(evaluations: pd.DataFrame) -> int:
-    """Return how many evaluations a run has on the way and at its end."""
-    return int(trained(evaluations).groupby(["task", "agent", "seed"]).size().min())
