@@ -1,10 +1,10 @@
 """Pendulum without velocities, observed after 1 to 5 steps of physics: NCDEPolicy, an LSTM and stacked frames.
 
 All agents have the same information. NCDEPolicy gets the observation and the elapsed time, and NaN where a sensor has
-no value; the others get what can be made of that by hand (:class:`Features`): held values, their rates, elapsed time
-and, where values are missing, which ones are and for how long. All have the settings of ``configs/ppo_ncde.yml`` for
-this environment, and :data:`MISSING` where values are missing, but for the ``policy_kwargs`` that are NCDEPolicy's own.
-They are evaluated with the sampling of training and with fixed periods.
+no value; the others get what can be made of that by hand (:class:`features.Features`): held values, their rates,
+elapsed time and, where values are missing, which ones are and for how long. All have the settings of
+``configs/ppo_ncde.yml`` for this environment, and :data:`MISSING` where values are missing, but for the
+``policy_kwargs`` that are NCDEPolicy's own. They are evaluated with the sampling of training and with fixed periods.
 
     python benchmarks/irregular.py                                   # one after the other: many hours
     python benchmarks/irregular.py --agents NCDEPolicy --seeds 0 1   # goes on with what the folder has
@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pandas as pd
 import torch as th
-from gymnasium import spaces
+from features import Features
 from gymnasium.wrappers import FlattenObservation, FrameStackObservation
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -53,42 +52,6 @@ def make_env(period: int, drop_rate: float) -> gym.Env[Any, Any]:
     if period != MIXED:
         kwargs["sampling"] = {"low": period, "high": period}
     return gym.make(ENV, **kwargs)
-
-
-class Features(gym.ObservationWrapper[Any, Any, Any]):
-    """What a policy without a notion of time is given: all of it as numbers.
-
-    :param env: with a Dict of "observation" and "time", the elapsed time
-    :param missing: whether values may be missing; then which ones are, and the time since each was observed, are shown
-    """
-
-    def __init__(self, env: gym.Env[Any, Any], missing: bool) -> None:
-        super().__init__(env)
-        self.missing = missing
-        space = env.observation_space
-        assert isinstance(space, spaces.Dict)
-        self.n_columns = space["observation"].shape[0]  # type: ignore[index]
-        size = self.n_columns * (4 if missing else 2) + 1
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        self.held, self.rate, self.age = np.zeros((3, self.n_columns))
-        self.known = np.zeros(self.n_columns, bool)
-        return super().reset(seed=seed, options=options)
-
-    def observation(self, observation: Any) -> Any:
-        """Return held values, their rates, elapsed time and, where values may be missing, flags and ages."""
-        values, elapsed = observation["observation"], float(observation["time"][0])
-        observed = ~np.isnan(values)
-        since = self.age + elapsed
-        slope = (values - self.held) / np.maximum(since, 1e-6)  # no time has passed at the first one
-        self.rate = np.where(observed & self.known, slope, self.rate)
-        self.held = np.where(observed, values, self.held)
-        self.age = np.where(observed, 0.0, since)
-        self.known |= observed
-        parts = [self.held, self.rate, [elapsed]] + ([observed, self.age] if self.missing else [])
-        return np.concatenate(parts).astype(np.float32)
 
 
 def make_features(period: int, drop_rate: float) -> gym.Env[Any, Any]:

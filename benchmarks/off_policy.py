@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import rl_zoo3
-import yaml
 from gymnasium.wrappers import FlattenObservation
 from irregular import MIXED, make_features
 from resumable import main
@@ -24,12 +22,11 @@ from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
+from zoo_settings import zoo_settings
 
 from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.envs import TASKS
-from sb3_ncde.hyperparams import with_numbers
 from sb3_ncde.sensors import IrregularSampling, SelectColumns
-from sb3_ncde.zoo.config_entry import as_mapping
 
 POSITIONS = {"Hopper-v5": list(range(5)), "HalfCheetah-v5": list(range(8))}
 """Columns of MuJoCo's observations that are no velocities."""
@@ -107,10 +104,7 @@ RUNS = {
 
 def settings(task: Task) -> dict[str, Any]:
     """Return the RL Zoo's settings of a task's algorithm, as its arguments."""
-    file = Path(rl_zoo3.__file__).with_name("hyperparams") / f"{task.algorithm.__name__.lower()}.yml"
-    entry = with_numbers(yaml.safe_load(file.read_text())[task.settings_of])
-    arguments = {name: value for name, value in entry.items() if name not in ("n_timesteps", "policy", "normalize")}
-    return arguments | {"policy_kwargs": as_mapping(entry.get("policy_kwargs")), "device": "cpu"}
+    return zoo_settings(task.algorithm.__name__.lower(), task.settings_of).model | {"device": "cpu"}
 
 
 def _two(make: Maker, seed: int) -> tuple[VecEnv, VecEnv]:

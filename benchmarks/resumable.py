@@ -1,6 +1,11 @@
-"""Tasks x agents x seeds, a file of results each: what is finished is kept, and what was killed begins again."""
+"""Tasks x agents x seeds, a file of results each: what is finished is kept, and what was killed begins again.
+
+Any number of processes and machines may share the folder (:mod:`claims`).
+"""
 
 import argparse
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -9,50 +14,82 @@ from typing import Any
 
 import pandas as pd
 import torch as th
+from claims import claim
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 Make = Callable[[str, str, int], tuple[BaseAlgorithm, VecEnv]]
 """Returns an agent, and the environments that it is evaluated on, by task, agent and seed."""
 
 
 class Evaluation(BaseCallback):
-    """Evaluates an agent on the way; one training, as schedules are of all its steps.
+    """Evaluates an agent on the way, and when it is trained; one training, as schedules are of all its steps.
 
-    :param env: to evaluate on
-    :param steps: after which it is
+    Its rows have the steps, the seconds of training by the clock and of this process's cores, without evaluations, and
+    mean and standard deviation of the returns.
+
+    :param env: to evaluate on; a VecNormalize in it gets the statistics of the training's
+    :param steps: after which it is evaluated, the last of them at the end of the training
     :param episodes: of each evaluation
+    :param last_episodes: of the last one; None: as many
+    :param seed: of each evaluation's environments; None: each goes on where the one before ended
     """
 
-    def __init__(self, env: VecEnv, steps: Sequence[int], episodes: int) -> None:
+    def __init__(
+        self,
+        env: VecEnv,
+        steps: Sequence[int],
+        episodes: int,
+        last_episodes: int | None = None,
+        seed: int | None = None,
+    ) -> None:
         super().__init__()
-        self.env, self.steps, self.episodes = env, list(steps), episodes
+        self.env, self.steps, self.seed = env, list(steps), seed
+        self.episodes, self.last_episodes = episodes, episodes if last_episodes is None else last_episodes
         self.rows: list[dict[str, Any]] = []
-        self.spent = 0.0
+        self.spent = self.cpu_spent = 0.0
 
     def _on_training_start(self) -> None:
-        self.begin = time.perf_counter()
+        self.begin, self.cpu_begin = time.perf_counter(), time.process_time()
 
     def _on_step(self) -> bool:
-        if self.steps and self.num_timesteps >= self.steps[0]:
-            begin = time.perf_counter()
-            returns, _ = evaluate_policy(self.model, self.env, self.episodes, return_episode_rewards=True)
-            self.rows.append(
-                {
-                    "steps": self.steps.pop(0),
-                    "seconds": begin - self.begin - self.spent,
-                    "mean": pd.Series(returns).mean(),
-                    "std": pd.Series(returns).std(),
-                    "episodes": self.episodes,
-                }
-            )
-            self.spent += time.perf_counter() - begin
+        if len(self.steps) > 1 and self.num_timesteps >= self.steps[0]:
+            self._evaluate(self.episodes)
         return True
+
+    def _on_training_end(self) -> None:
+        self._evaluate(self.last_episodes)
+
+    def _evaluate(self, episodes: int) -> None:
+        begin, cpu_begin = time.perf_counter(), time.process_time()
+        sync_envs_normalization(self.training_env, self.env)
+        if self.seed is not None:
+            self.env.seed(self.seed)
+        returns, _ = evaluate_policy(self.model, self.env, episodes, return_episode_rewards=True)
+        self.rows.append(
+            {
+                "steps": self.steps.pop(0),
+                "seconds": begin - self.begin - self.spent,
+                "cpu_seconds": cpu_begin - self.cpu_begin - self.cpu_spent,
+                "mean": pd.Series(returns).mean(),
+                "std": pd.Series(returns).std(),
+                "episodes": episodes,
+            }
+        )
+        self.spent += time.perf_counter() - begin
+        self.cpu_spent += time.process_time() - cpu_begin
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def report(results: pd.DataFrame, agents: Sequence[str]) -> Table:
@@ -102,14 +139,16 @@ def main(
     options.output.mkdir(parents=True, exist_ok=True)
     for seed, name, agent in track(list(product(options.seeds, options.tasks, options.agents)), "training"):
         done = options.output / f"{name}-{agent}-seed-{seed}.csv".replace(" ", "_")
-        if done.exists():
-            continue
-        steps = tasks[name] if options.steps is None else [options.steps]
-        model, env = make(name, agent, seed)
-        evaluation = Evaluation(env, steps, options.episodes)
-        model.learn(steps[-1], evaluation)
-        table = pd.DataFrame(evaluation.rows).assign(task=name, agent=agent, seed=seed)
-        table[["task", "agent", "seed", "steps", "seconds", "mean", "std", "episodes"]].to_csv(done, index=False)
+        with claim(done) as mine:
+            if not mine:
+                continue
+            steps = tasks[name] if options.steps is None else [options.steps]
+            model, env = make(name, agent, seed)
+            evaluation = Evaluation(env, steps, options.episodes)
+            model.learn(steps[-1], evaluation)
+            table = pd.DataFrame(evaluation.rows).assign(task=name, agent=agent, seed=seed)
+            columns = ["task", "agent", "seed", "steps", "seconds", "mean", "std", "episodes"]
+            write(done, table[columns].to_csv(index=False))
     results = pd.concat([pd.read_csv(path) for path in sorted(options.output.glob("*.csv"))], ignore_index=True)
     results.to_csv(options.output.with_suffix(".csv"), index=False)
     console.print(report(results, agents))

@@ -36,6 +36,7 @@ TASKS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "MountainCarContinuousNoVel": ("sb3_ncde/MountainCarContinuousNoVel-v1", {}, (MIXED,)),
     "IrregularPendulumNoVel, H = 3": (IRREGULAR, {}, (MIXED, 1, 2, 3, 5)),
     "IrregularPendulumNoVel, H = 8": (IRREGULAR, {"history_length": 8, "hop_length": 4}, (MIXED, 1, 2, 3, 5)),
+    "IrregularPendulumNoVel, H = 16": (IRREGULAR, {"history_length": 16, "hop_length": 8}, (MIXED, 1, 2, 3, 5)),
 }
 """Environment, arguments beside those of its settings, and steps of physics per observation that are evaluated."""
 SETTINGS = {"sb3_ncde/MountainCarContinuousNoVel-v1": "MountainCarContinuousNoVel-v0"}
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and evaluate what is asked for, and report all that the folder has."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="default: all")
+    parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=SOLVERS, help="default: both")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, help="of training (default: as the settings say)")
     parser.add_argument("--episodes", type=int, default=100, help="of each evaluation (default: %(default)s)")
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)
-    runs = [(task, solver, seed) for seed in options.seeds for task in options.tasks for solver in SOLVERS]
+    runs = [(task, solver, seed) for seed in options.seeds for task in options.tasks for solver in options.solvers]
     for task, solver, seed in track(runs, "training"):
         done = options.output / f"{task.replace(', ', '-').replace(' = ', '')}-{solver}-seed-{seed}.csv"
         if not done.exists():

@@ -1,0 +1,1 @@
+"""What ``benchmarks/learning.py`` compares: tasks, agents, their settings, runs, and what their files say."""
