@@ -1,7 +1,6 @@
 """The command ``sb3-ncde hub``: a trained agent in a folder, with a model card, ready for the Hugging Face hub.
 
-Nothing is uploaded here. Files are named as ``huggingface_sb3`` and the RL Zoo name them, so that
-``rl_zoo3.load_from_hub`` finds them.
+Nothing is uploaded here. Files are named as ``huggingface_sb3`` and the RL Zoo name them, which find them by that.
 """
 
 import json
@@ -17,12 +16,12 @@ from huggingface_sb3 import ModelName, ModelRepoId
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_ncde.deploy.export import export_numpy, export_onnx
+from sb3_ncde.zoo.registration import ALGO
 from sb3_ncde.zoo.trained import Trained, load, parser_of_agents
 
 CARD = """# {algorithm} with a continuous-time memory, on {env}
 
-An agent of [sb3_ncde](https://pypi.org/project/sb3-ncde): {policy}, {history_length} observations of memory.
-Its mean return in {n_episodes} deterministic episodes is {mean:.2f} +- {spread:.2f}.
+An agent of sb3_ncde: {policy}, {history_length} observations of memory. Its mean return in {n_episodes} deterministic episodes is {mean:.2f} +- {spread:.2f}.
 
 ## Use
 
@@ -31,10 +30,11 @@ On a robot, with NumPy alone (`pip install --no-deps sb3-ncde numpy`):
     agent = sb3_ncde.deploy.Agent.load("agent.npz")
     action = agent.act(observation)
 
-`agent.onnx` is the same for ONNX Runtime. With the RL Zoo:
+`agent.onnx` is the same for ONNX Runtime. In Stable-Baselines3, with `vec_normalize.pkl` if it is there:
 
-    python -m rl_zoo3.load_from_hub --algo {algo} --env {env} -orga {organization} -f logs/
-    sb3-ncde enjoy --algo {algo} --env {env} -f logs/
+    from huggingface_sb3 import load_from_hub
+
+    model = {algorithm}.load(load_from_hub("{repo}", "{model_file}"))
 
 ## Export
 
@@ -58,18 +58,18 @@ def main() -> None:
     name = ModelName(options.algo, options.env)
     folder = options.repo_folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    write_files(load(options), folder, options.algo, options.organization, options.episodes)
     repo = ModelRepoId(options.organization, name)
+    write_files(load(options), folder, options.algo, repo, options.episodes)
     print(f"The model card and the files are in {folder}. With an account: hf upload {repo} {folder}")
 
 
-def write_files(trained: Trained, folder: Path, algo: str, organization: str, n_episodes: int) -> None:
+def write_files(trained: Trained, folder: Path, algo: str, repo: str, n_episodes: int) -> None:
     """Write all that the hub is to have of an agent.
 
     :param trained: the agent
     :param folder: for the files
     :param algo: the algorithm's name in the RL Zoo
-    :param organization: of the hub
+    :param repo: its name on the hub
     :param n_episodes: of the evaluation
     """
     model, env_id = trained.model, trained.name.gym_id
@@ -86,7 +86,8 @@ def write_files(trained: Trained, folder: Path, algo: str, organization: str, n_
     }
     (folder / "results.json").write_text(json.dumps(results))
 
-    shutil.copy(trained.path, folder / ModelName(algo, trained.name).filename)
+    model_file = ModelName(algo, trained.name).filename
+    shutil.copy(trained.path, folder / model_file)
     names = {"args.yml": "args.yml", "config.yml": "config.yml", "vecnormalize.pkl": "vec_normalize.pkl"}
     for file in trained.folder.iterdir():
         if file.name in names:
@@ -113,11 +114,11 @@ def write_files(trained: Trained, folder: Path, algo: str, organization: str, n_
     tags = [env_id, "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3", "sb3-ncde"]
     data = ModelCardData(library_name="stable-baselines3", tags=tags, model_name=algo, eval_results=[evaluated])
     card = CARD.format(
-        algorithm=told["algorithm"],
+        algorithm="RecurrentPPO" if algo == ALGO else told["algorithm"],
         policy=told["policy"],
         env=env_id,
-        algo=algo,
-        organization=organization,
+        repo=repo,
+        model_file=model_file,
         history_length=told["encoder"]["description"]["layout"]["rule"]["history_length"],
         n_episodes=n_episodes,
         mean=mean,
