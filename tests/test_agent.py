@@ -170,8 +170,10 @@ def test_a_file_of_another_version_is_refused_by_its_name(timed: Path, tmp_path:
     with pytest.raises(OtherFormatError, match="SHA-256"):
         Agent.load(written(metadata, **{weight: 1.001 * arrays[weight]}))
     (tmp_path / "text.npz").write_text("no agent")
-    with pytest.raises(OtherFormatError, match="not a file"):
-        Agent.load(tmp_path / "text.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("text.npz", "array.npy"):
+        with pytest.raises(OtherFormatError, match="not a file"):
+            Agent.load(tmp_path / name)
 
 
 WITHOUT_PYTORCH = """

@@ -453,6 +453,7 @@ def test_trained_agents_are_exported_and_made_ready_for_the_hub(algo: str, zoo: 
         told = Agent.load("agent.npz").metadata
         assert told["parity"]["observations"] > 200  # those of an episode are among them
         assert "No model found" in zoo("export", f"{named} --load-best", fails=True)
+        assert "takes modules" in zoo("export", f"{named} --gym-packages no_such_module", fails=True)
     repo = f"{algo}-{env.replace('/', '-')}"
     assert f"hf upload me/{repo}" in zoo("hub", f"{named} -orga me --episodes 1")
     folder = Path("hub", repo)

@@ -61,7 +61,7 @@ def read(path: Path) -> Tree:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         described = json.loads(arrays.pop(_METADATA).tobytes())
-    except (BadZipFile, KeyError, ValueError, EOFError) as error:
+    except (AttributeError, BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
         raise OtherFormatError(f"{path} is not a file that sb3_ncde.deploy.export_numpy has written.") from error
     check_version(described, str(path))
     if digest(arrays) != described["sha256"]:

@@ -21,7 +21,8 @@ from sb3_ncde.zoo.trained import Trained, load, parser_of_agents
 
 CARD = """# {algorithm} with a continuous-time memory, on {env}
 
-An agent of sb3_ncde: {policy}, {history_length} observations of memory. Its mean return in {n_episodes} deterministic episodes is {mean:.2f} +- {spread:.2f}.
+An agent of sb3_ncde: {policy}, {history_length} observations of memory.
+Its mean return in {n_episodes} deterministic episodes is {mean:.2f} +- {spread:.2f}.
 
 ## Use
 

@@ -77,6 +77,7 @@ READERS = (
     Reader("rl_zoo3/enjoy.py", "enjoy", (ImportError,), _MODULES),
     Reader("sb3_ncde/cli.py", "record_video", (ImportError,), _MODULES),
     Reader("sb3_ncde/zoo/benchmark.py", "main", (ImportError,), _MODULES),
+    Reader("sb3_ncde/zoo/trained.py", "load", (ImportError,), _MODULES),
     Reader("rl_zoo3/plots/plot_train.py", "plot_train", (OSError,), "-f is the folder with the logs of a training"),
 )
 
