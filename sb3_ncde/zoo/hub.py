@@ -26,7 +26,7 @@ Its mean return in {n_episodes} deterministic episodes is {mean:.2f} +- {spread:
 
 ## Use
 
-On a robot, with NumPy alone (`pip install --no-deps sb3-ncde numpy`):
+On a robot, with NumPy and sb3_ncde (`pip install --no-deps`) alone:
 
     agent = sb3_ncde.deploy.Agent.load("agent.npz")
     action = agent.act(observation)
