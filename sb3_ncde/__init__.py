@@ -33,8 +33,8 @@ else:
             return version("sb3-ncde")
         if name in __all__:
             raise ImportError(
-                f"sb3_ncde.{name} needs PyTorch and Stable-Baselines3, which are not installed: install sb3-ncde without "
-                "--no-deps. Without them there is sb3_ncde.deploy, which runs exported agents."
+                f"sb3_ncde.{name} needs PyTorch and Stable-Baselines3, which are not installed: install sb3-ncde "
+                "without --no-deps. Without them there is sb3_ncde.deploy, which runs exported agents."
             )
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
