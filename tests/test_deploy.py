@@ -106,7 +106,7 @@ def in_session(session: ort.InferenceSession, told: Any, shown: Any, starts: Any
     return dict(zip(names, session.run(names, {name: given[name] for name in needed}), strict=True))
 
 
-@settings(max_examples=20)
+@settings(max_examples=50)
 @given(encoder=encoders(th.float32), n_steps=st.integers(1, 25), missing=st.sampled_from([0.0, 0.5, 1.0]))
 def test_a_window_solved_as_a_whole_is_what_stepping_gives(encoder: Any, n_steps: int, missing: float) -> None:
     """With any arguments of the encoder, at any times, whatever is missing: what goes into a graph, here in NumPy."""

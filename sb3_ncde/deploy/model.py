@@ -73,7 +73,7 @@ def tree_of(algorithm: str, policy: Any, raw: spaces.Space[Any], normalize: VecN
     seen, parts = named(memory.observed), named(raw)
     inputs = {
         name: input_of(name, parts[name], seen[name], normalize, memory.pixels, memory.own)
-        for name in parts
+        for name in seen
         if name not in memory.critic_keys
     }
     _refuse_normalized_time(clock, inputs)
@@ -112,13 +112,12 @@ def _memory(policy: Any) -> Memory:
         arguments = policy.arguments
         same = policy.share_features_extractor or not any(True for _ in policy.pi_features_extractor.parameters())
         valued = arguments.critic_keys is None and same
-        own = policy.lstm_critic is not None and valued
         return Memory(
             policy.observation_space,
             arguments,
             policy.pi_features_extractor,
             policy.lstm_actor,
-            policy.lstm_critic if own else None,
+            policy.lstm_critic if valued else None,
             valued,
             arguments.action_mask_key,
             arguments.critic_keys or (),
@@ -139,13 +138,14 @@ def _memory(policy: Any) -> Memory:
             "RecurrentPPO with NCDEPolicy and action_mask_key."
         )
     critic = getattr(policy, "vf_features_extractor", extractor)
+    valued = critic is extractor or extractor.extractor is None
     return Memory(
         extractor.space.observed,
         extractor.space.arguments,
         extractor.extractor,
         extractor.encoder,
-        None if critic is extractor else critic.encoder,
-        critic is extractor or extractor.extractor is None,
+        critic.encoder if valued and critic is not extractor else None,
+        valued,
         pixels=extractor.extractor is not None,
         own=True,
     )

@@ -207,9 +207,7 @@ def _smoothly(xp: Any, stretch: Stretch, before: Stretch | None) -> tuple[Piece,
     bent = before.elapsed > 0
     ratio = xp.minimum(stretch.elapsed / xp.where(bent, before.elapsed, 1.0), LARGEST_RATIO)
     leaving = xp.where(bent, before.increments * ratio, increments)
-    drive_leaving = None
-    if drive is not None:
-        drive_leaving = xp.where(bent, (before.drive_after - before.drive) * ratio, moved)
+    drive_leaving = None if drive is None else xp.where(bent, (before.drive_after - before.drive) * ratio, moved)
     return (Cubic(increments, leaving, drive, moved, drive_leaving),)
 
 
