@@ -47,6 +47,7 @@ def outputs_in_pytorch(
     if isinstance(policy.observation_space, HistorySpace):
         arguments = policy.observation_space.arguments
         env = VecHistory(env, **{name: getattr(arguments, name) for name in arguments.__dataclass_fields__})
+    as_observed = all(layer["kind"] == "flatten" for network in tree["features"] for layer in network["layers"])
     observation, state = env.reset(), None
     for starts in episodes.starts:
         with _told(policy) as told, th.no_grad():
@@ -60,6 +61,8 @@ def outputs_in_pytorch(
                 outputs["value"] = policy.predict_values(rows, *before).numpy(force=True)[:, 0]
         if after is not None:
             outputs["next_history"] = np.concatenate(after, axis=2)[0]
+        elif as_observed:  # else the history of the model has the images, and that of the agent what was made of them
+            outputs["next_history"] = observation
         yield outputs
         state = after
         observation, _, _, _ = env.step(action)
