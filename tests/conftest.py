@@ -9,7 +9,7 @@ import torch as th
 
 th.set_num_threads(1)
 # CI runs often, and each time with another seed.
-EXAMPLES = 30 if "CI" in os.environ else 100
+EXAMPLES = 15 if "CI" in os.environ else 100
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("suite")
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde import CnnNCDEPolicy, MultiInputNCDEPolicy, NCDEPolicy
-from sb3_ncde.acting import solver
+from sb3_ncde.acting import solver, stepper
 from sb3_ncde.arguments import NCDEArguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.wrappers import ActionMaskObservation
@@ -385,14 +385,13 @@ def sb3_states(states: Any) -> Any:
 @pytest.mark.parametrize("hop_length", [None, 8])
 def test_work_of_a_step_does_not_grow_with_the_history(hop_length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the evaluations of the field at rollout: one interval per step, however long the history is."""
-    field = solver.field
     rows: list[int] = []
 
-    def counted(z: Any, *args: Any) -> Any:
+    def counted(z: Any, *args: Any, **kwargs: Any) -> Any:
         rows.append(len(z))
-        return field(z, *args)
+        return solver.field(z, *args, **kwargs)
 
-    monkeypatch.setattr(solver, "field", counted)
+    monkeypatch.setattr(stepper, "field", counted)
     per_length = []
     for history_length in (8, 64):
         model = make(env=walks(2, longest=200), policy_kwargs={"history_length": history_length})
