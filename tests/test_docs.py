@@ -217,6 +217,9 @@ def figures(text: str) -> set[str]:
     return set(re.findall(r"-\d+(?:\.\d+)? \+- \d+(?:\.\d+)?", text))
 
 
+OLDER = "What is older than the window"
+
+
 def test_figures_of_the_readme_stand_in_the_evidence() -> None:
     evidence = (DOCS / "evidence.md").read_text()
     table = section(README, "What you gain, and the price")
@@ -264,6 +267,26 @@ def test_a_part_of_the_suite_runs_as_a_part() -> None:
     collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(line.startswith("tests/test_sensors.py") for line in collected.splitlines() if "::" in line)
     assert "$(or $(ARGS),-n 2 --cov)" in (ROOT / "Makefile").read_text()
+
+
+def test_figures_of_long_memory_are_those_of_the_file() -> None:
+    """Each row of the page's table, from the agents one by one."""
+    results = pd.read_csv(DOCS / "memory.csv")
+    rows = re.findall(r"^\| (.+?) \| ([\d,]+) \| (.*) \|$", section(DOCS / "evidence.md", OLDER), re.MULTILINE)
+    assert [row[0] for row in rows] == list(results["task"].unique())
+    agents = ("NCDEPolicy, traces", "traces alone", "MlpLstmPolicy 64", "8 stacked frames")
+    for task, steps, cells in rows:
+        of_task = results[results["task"] == task]
+        assert int(steps.replace(",", "")) == of_task["steps"].max()
+        for agent, cell in zip(agents, cells.split(" | "), strict=True):
+            runs = [run for _, run in of_task[of_task["agent"] == agent].groupby("seed")]
+            firsts = [run.loc[run["mean"] >= 0.95, "steps"].min() for run in runs]
+            expected = "-"
+            if runs and not pd.isna(firsts).any():
+                expected = f"{max(firsts):,.0f}, {len(runs)}"
+            elif runs:
+                expected = f"never ({min(run['mean'].iloc[-1] for run in runs):.2f}), {len(runs)}"
+            assert cell == expected, (task, agent)
 
 
 def test_figures_of_other_algorithms_are_those_of_the_file() -> None:
