@@ -133,6 +133,11 @@ def test_an_infinite_value_stops_training_and_loses_nothing(observation: str) ->
         env.normalize_obs(env.venv.reset() | {"walk": values} if observation == "dict" else values)
 
 
+def test_one_key_to_skip_may_be_named_alone() -> None:
+    env = make_vec_env(RandomWalk, 1, env_kwargs={"observation": "dict"})
+    assert VecNormalizeObserved(env, skip="time").norm_obs_keys == VecNormalizeObserved(env, ["time"]).norm_obs_keys
+
+
 def test_keys_to_normalize_are_those_named() -> None:
     env = make_vec_env(RandomWalk, env_kwargs={"observation": "dict"})
     assert VecNormalizeObserved(env, norm_obs_keys=[]).norm_obs_keys == []

@@ -90,7 +90,7 @@ class VecNormalizeObserved(VecNormalize):
     saved and kept in step with an evaluation environment's as SB3's own.
 
     :param venv: environments with Box or Dict observations
-    :param skip: keys of a Dict observation, or columns of a Box, that pass as they are. In a Dict, images and keys that
+    :param skip: keys of a Dict observation (or one), or columns of a Box, that pass as they are. In a Dict, images and keys that
         are no Box pass as well, unless ``norm_obs_keys`` names those to normalise
     :param kwargs: arguments of VecNormalize. An observation that is itself an image is normalised with
         ``norm_obs=True`` alone
@@ -101,6 +101,7 @@ class VecNormalizeObserved(VecNormalize):
         space = venv.observation_space
         self.skip_columns: list[int] = []
         keys: list[str] = []
+        skip = [skip] if isinstance(skip, str) else skip
         if isinstance(space, spaces.Dict):
             keys = _keys_to_normalize(space, skip, kwargs.pop("norm_obs_keys", None))
             # Of images, SB3 would rewrite the space in place: that of the environment's class.
