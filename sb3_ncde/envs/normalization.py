@@ -90,8 +90,8 @@ class VecNormalizeObserved(VecNormalize):
     saved and kept in step with an evaluation environment's as SB3's own.
 
     :param venv: environments with Box or Dict observations
-    :param skip: keys of a Dict observation (or one), or columns of a Box, that pass as they are. In a Dict, images and keys that
-        are no Box pass as well, unless ``norm_obs_keys`` names those to normalise
+    :param skip: keys of a Dict observation, or one key, or columns of a Box, that pass as they are. In a Dict, images
+        and keys that are no Box pass as well, unless ``norm_obs_keys`` names those to normalise
     :param kwargs: arguments of VecNormalize. An observation that is itself an image is normalised with
         ``norm_obs=True`` alone
     :raises ValueError: for a key or a column that does not exist
