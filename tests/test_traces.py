@@ -243,6 +243,25 @@ def test_the_scale_of_summaries_changes_between_an_update_and_the_next_rollout_o
     assert not torch.equal(seen[each], seen[-1])
 
 
+def test_what_was_never_observed_counts_in_no_scale_of_summaries() -> None:
+    """Of a feature that is always missing, nothing has been learned of its first value, mean, filter and sum."""
+
+    class Lost(RandomWalk):
+        def _observe(self) -> Any:
+            return np.where([True, True, False], super()._observe(), np.float32(np.nan))
+
+    env = make_vec_env(Lost, 2, seed=0, env_kwargs={"longest": 20})
+    kwargs = {"traces": [5.0], "missing_values": True}
+    model: Any = RecurrentPPO("NCDEPolicy", env, n_steps=32, batch_size=16, policy_kwargs=kwargs, seed=0, device="cpu")
+    model.learn(3 * 64)
+    encoder = model.policy.lstm_actor
+    encoder.learning.take_in_all()
+    counts = encoder.summary.scale.count.reshape(-1, 3)  # of first values, means, a filter, sums, counts
+    assert len(counts) == 5
+    assert bool((counts[:, :2] > 0).all())
+    assert bool((counts[:4, 2] == 0).all())
+
+
 def test_learned_features_are_not_summarised() -> None:
     """What a CNN made of them is of weights that have changed since."""
     env = make_vec_env(RandomWalk, 2, env_kwargs={"observation": "image"})

@@ -205,9 +205,8 @@ class Stepper:
         """Return what networks are given of the episode up to observations, (rows, numbers), from their slots."""
         layout = self.description.layout
         assert layout.traces is not None
-        counts = newest[:, layout.features_dim : layout.observed_size] if layout.missing_values else None
-        values = layout.traces.values(newest[:, layout.observed_size : -1], counts) * weights.summary_scale
-        values = np.clip(values, -CLIP, CLIP)
+        values = layout.traces.values(newest[:, layout.observed_size : -1], layout.counts(newest))
+        values = np.clip(values * weights.summary_scale, -CLIP, CLIP)
         return values if weights.summary is None else linear(values, weights.summary)
 
 

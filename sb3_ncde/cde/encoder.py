@@ -227,22 +227,17 @@ class NeuralCDE(nn.Module):
 
     def start(self, features: th.Tensor) -> th.Tensor:
         """Return what z is made of at the first observation of a window, (B, slot_size - 1) -> (B, inputs)."""
-        held, counts = self._held_and_counts(features)
-        start = self._control(held)
+        start, counts = self._control(self._held(features)), self.history.layout.counts(features)
         # A value that is held and 0 is not one that has never been observed.
         parts = [start] if counts is None else [start, counts.clamp(max=1.0)]
         if self.summary is not None:
             parts.append(self.summary(features))
         return th.cat(parts, dim=-1) if len(parts) > 1 else start
 
-    def _held_and_counts(self, features: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
-        """Return the features, (..., D), and where values may be missing the counts of their observations.
-
-        :param features: of slots, all but the elapsed time, (..., slot_size - 1)
-        """
+    def _held(self, features: th.Tensor) -> th.Tensor:
+        """Return the features, (..., D), of slots without their elapsed times, (..., slot_size - 1)."""
         size = self.history.features_dim
-        held = features[..., :size] if features.shape[-1] > size else features
-        return held, features[..., size : 2 * size] if self.history.missing_values else None
+        return features[..., :size] if features.shape[-1] > size else features
 
     def path(self, features: th.Tensor, elapsed: th.Tensor) -> ControlPath:
         """Return the path through the observations of windows.
@@ -252,8 +247,8 @@ class NeuralCDE(nn.Module):
         """
         scale = self.increment_scale.scale
         time_scale = self.time_scale if self.arguments.time_channel else None
-        held, counts = self._held_and_counts(features)
-        return control_path(self._control(held), elapsed, scale, self.arguments.rates, time_scale, counts)
+        control, counts = self._control(self._held(features)), self.history.layout.counts(features)
+        return control_path(control, elapsed, scale, self.arguments.rates, time_scale, counts)
 
     def _solve(self, start: th.Tensor, path: ControlPath, knot: th.Tensor, window: th.Tensor) -> th.Tensor:
         """Return z at some observations of windows, (rows, Z).
@@ -294,8 +289,7 @@ class NeuralCDE(nn.Module):
         if not self.arguments.skip:
             return z
         elapsed = newest[:, -1:] * self.time_scale
-        held, _ = self._held_and_counts(newest[:, :-1])
-        parts = [z, held, elapsed, values[:, self.control_dim :]]
+        parts = [z, self._held(newest[:, :-1]), elapsed, values[:, self.control_dim :]]
         if self.summary is not None:
             parts.append(self.summary(newest[:, :-1]))
         return th.cat(parts, dim=1)

@@ -133,16 +133,14 @@ class Learning:
         knots, windows = knot.numpy(force=True)[counted], window.numpy(force=True)[counted]
         numbers, layout = slots.numpy(force=True), self.layout
         rows = numbers[knots, windows]
-        newest, counts, counted_now = rows[:, : layout.features_dim], None, None
-        if layout.missing_values:
-            counts = numbers[..., layout.features_dim : layout.observed_size]
-            counted_now = counts[knots, windows]
+        newest, counts, counted_now = rows[:, : layout.features_dim], layout.counts(numbers), layout.counts(rows)
+        if counted_now is not None:
             newest = np.where(counted_now == 0, np.nan, newest)
         summaries: tuple[Array, ...] = ()
         if layout.traces is not None:
             summary = layout.traces.values(rows[:, layout.observed_size :], counted_now)
             if counted_now is not None:  # what was never observed is no value
-                unseen = np.tile(counted_now == 0, layout.traces.n_groups - 1)
+                unseen = np.tile(counted_now == 0, layout.traces.n_groups)
                 summary[:, : unseen.shape[1]][unseen] = np.nan
             summaries = (summary,)
         inner = knots > 0

@@ -30,7 +30,8 @@ class Summary(nn.Module):
         :param slots: of the observations, but for elapsed times, (rows, slot_size - 1)
         """
         layout, rows = self.layout, slots.numpy(force=True)
-        counts = rows[:, layout.features_dim : layout.observed_size] if layout.missing_values else None
-        values = th.from_numpy(self.traces.values(rows[:, layout.observed_size :], counts)).to(slots.device)
+        values = th.from_numpy(self.traces.values(rows[:, layout.observed_size :], layout.counts(rows))).to(
+            slots.device
+        )
         values = (values * self.scale.scale).clamp(-CLIP, CLIP)
         return values if self.projection is None else self.projection(values)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sb3_ncde.history.traces import Traces
 from sb3_ncde.history.window_rule import WindowRule
@@ -39,6 +40,13 @@ class Layout:
     def observed_size(self) -> int:
         """Numbers of what is observed: features, and with missing values their counts."""
         return self.features_dim * (2 if self.missing_values else 1)
+
+    def counts(self, slots: Any) -> Any:
+        """Return how often each feature has been observed, (..., D), from slots, (..., slot_size), or None.
+
+        The slots may be arrays or tensors, and may lack what stands after the counts.
+        """
+        return slots[..., self.features_dim : self.observed_size] if self.missing_values else None
 
     @cached_property
     def packed_size(self) -> int:
