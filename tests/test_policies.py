@@ -281,7 +281,7 @@ def test_other_spaces_are_refused_as_by_sb3(policy: str, lstm: str, space: space
     for name in (policy, lstm):
         env = RandomWalk()
         env.observation_space = space
-        with pytest.raises(NotImplementedError) as error:
+        with pytest.raises(NotImplementedError) as error:  # as SB3 has it: a space that it does not support
             RecurrentPPO(name, env)
         messages.append(str(error.value))
     assert messages[0] == messages[1]

@@ -27,6 +27,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/studies/study.db"
     if POSTGRES not in os.environ:
+        # In CI none is skipped, as it starts a server; `make test` is for machines that may have none.
         pytest.skip(f"{POSTGRES} is not set to the URL of a PostgreSQL database")
     return os.environ[POSTGRES]
 

@@ -361,7 +361,7 @@ def test_arguments_that_are_refused_say_what_to_do() -> None:
             super().__init__()
             self.observation_space = space
 
-    with pytest.raises(NotImplementedError, match="Nested observation spaces"):  # SB3's own
+    with pytest.raises(NotImplementedError, match="Nested observation spaces"):  # SB3's own, of _wrap_env
         make(DummyVecEnv([lambda: Odd(spaces.Dict({"a": spaces.Dict({"b": BOX})}))]))
     with pytest.raises(TypeError, match="Expected observations that are Box, Discrete"):
         make(DummyVecEnv([lambda: Odd(spaces.Tuple((BOX, BOX)))]))
