@@ -92,6 +92,9 @@ OBSERVATION = {"walk": np.zeros(3), "flag": 1}
 WRONG: dict[str, tuple[Any, Any, str]] = {
     "another shape": ({"walk": np.zeros(4), "flag": 1}, 1.0, r"'walk' has the shape \(4,\), but expected \(3,\)"),
     "no such option": ({"walk": np.zeros(3), "flag": 3}, 1.0, "'flag' is 3, but its options are"),
+    "infinite beside null": ({"walk": [None, np.inf, 0], "flag": 1}, 1.0, "infinite"),
+    "text": ({"walk": ["1", "2", "3"], "flag": 1}, 1.0, "expected numbers"),
+    "no option": ({"walk": np.zeros(3), "flag": None}, 1.0, "its options are"),
     "infinite": ({"walk": np.array([0, np.inf, 0]), "flag": 1}, 1.0, "infinite"),
     "too large": ({"walk": np.array([0, 1e20, 0]), "flag": 1}, 1.0, "feature 4 of the observation is 1e.20"),
     "a key too few": ({"walk": np.zeros(3)}, 1.0, r"keys \['flag', 'walk'\]"),
@@ -127,6 +130,14 @@ def test_nan_timestamps_and_masks_are_looked_at(tmp_path: Path) -> None:
     walk.state = walk.state
     with pytest.raises(ValueError, match=r"this agent's is \(N, "):
         walk.state = np.zeros((1, 3))
+    walk.act(np.ones(3))
+    for place, wrong in ((0, np.nan), (0, 0.5), (0, -3.0), (0, 1e9), (2, 1.0), (-1, -1.0)):
+        state = walk.state
+        state[0, place] = wrong
+        with pytest.raises(ValueError, match="no history of this agent is like this"):
+            walk.state = state
+    walk.reset(True)
+    assert not walk.state.any()
     walk.act(np.zeros(3))
     with pytest.raises(ValueError, match="done has the shape"):
         walk.reset([True, False])
@@ -169,6 +180,16 @@ def test_a_file_of_another_version_is_refused_by_its_name(timed: Path, tmp_path:
     weight = next(name for name in arrays if name.endswith("weight"))
     with pytest.raises(OtherFormatError, match="SHA-256"):
         Agent.load(written(metadata, **{weight: 1.001 * arrays[weight]}))
+    whole, rng = timed.read_bytes(), np.random.default_rng(0)
+    for number, place in enumerate(rng.integers(len(whole), size=40)):
+        bits = bytearray(whole)
+        bits[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "damaged.npz").write_bytes(bits if number % 2 else whole[:place])
+        try:
+            action = Agent.load(tmp_path / "damaged.npz").act(OBSERVATION)
+        except OtherFormatError:
+            continue
+        np.testing.assert_array_equal(action, Agent.load(timed).act(OBSERVATION))  # what was hit does not matter
     (tmp_path / "text.npz").write_text("no agent")
     np.save(tmp_path / "array.npy", np.zeros(3))
     for name in ("text.npz", "array.npy"):

@@ -39,6 +39,13 @@ def test_layers_are_those_of_pytorch() -> None:
         np.testing.assert_allclose(in_graph(layers, rows.numpy()), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_layer_may_be_used_twice() -> None:
+    twice = nn.Tanh()
+    module, rows = nn.Sequential(nn.Linear(3, 3), twice, nn.Linear(3, 3), twice), th.randn(4, 3)
+    found = run(NUMPY, layers_of(module, "net"), rows.numpy())
+    np.testing.assert_allclose(found, module(rows).detach().numpy(), atol=1e-6)
+
+
 @settings(max_examples=10)
 @given(
     size=st.tuples(st.integers(4, 9), st.integers(4, 9)),
@@ -62,6 +69,8 @@ def test_convolutions_are_those_of_pytorch(size: Any, kernel: Any, stride: Any, 
         (nn.Conv2d(1, 1, 2, dilation=2), "dilation=1"),
         (nn.Conv2d(1, 1, 3, padding="same"), "padding"),
         (nn.LayerNorm((2, 3)), "one dimension"),
+        (nn.Softplus(beta=5), "beta=1"),
+        (nn.BatchNorm1d(2, track_running_stats=False), "statistics are those of each batch"),
     ],
 )
 def test_layers_that_are_not_known_are_named(module: nn.Module, name: str) -> None:

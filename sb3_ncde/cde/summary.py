@@ -30,8 +30,6 @@ class Summary(nn.Module):
         :param slots: of the observations, but for elapsed times, (rows, slot_size - 1)
         """
         layout, rows = self.layout, slots.numpy(force=True)
-        values = th.from_numpy(self.traces.values(rows[:, layout.observed_size :], layout.counts(rows))).to(
-            slots.device
-        )
-        values = (values * self.scale.scale).clamp(-CLIP, CLIP)
+        numbers = self.traces.values(rows[:, layout.observed_size :], layout.counts(rows))
+        values = (th.from_numpy(numbers).to(slots.device) * self.scale.scale).clamp(-CLIP, CLIP)
         return values if self.projection is None else self.projection(values)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from sb3_ncde.acting.stepper import Stepper
-from sb3_ncde.deploy.contents import Tree, read, without_arrays
+from sb3_ncde.deploy.contents import Tree, metadata_of, read
 from sb3_ncde.deploy.encoding import description_of, weights_of
 from sb3_ncde.deploy.heads import Action, Heads
-from sb3_ncde.deploy.intake import Intake
+from sb3_ncde.deploy.intake import Intake, check_histories
 from sb3_ncde.deploy.numpy_arrays import NUMPY
 from sb3_ncde.deploy.observation import Clock, Input, features_of
 from sb3_ncde.history.window_rule import Array
@@ -32,7 +32,7 @@ class Agent:
     """
 
     def __init__(self, tree: Tree) -> None:
-        self.metadata, _ = without_arrays(tree)
+        self.metadata = metadata_of(tree)
         self._inputs = [Input(**part) for part in tree["inputs"]]
         self._mask = None if tree["mask"] is None else Input(**tree["mask"])
         self._networks = tree["features"]
@@ -85,12 +85,13 @@ class Agent:
     def reset(self, done: Any = None) -> None:
         """Begin a new episode: forget what was observed.
 
-        :param done: which of N environments begin one, (N,); None: all, and their number may change
+        :param done: which of N environments begin one, (N,), or of one whether it does; None: all, and their number may
+            change
         """
         if done is None or self._state is None:
             self._state = None
             return
-        starts = np.asarray(done, bool)
+        starts = np.atleast_1d(np.asarray(done, bool))
         if starts.shape != self._starts.shape:
             raise ValueError(f"done has the shape {starts.shape}, but there are {len(self._starts)} environments.")
         self._starts = self._starts | starts
@@ -116,6 +117,7 @@ class Agent:
                 f"The state has the shape {histories.shape}, but this agent's is (N, {size}): it is the state of "
                 "another agent."
             )
+        check_histories(histories, self._layout)
         self._state = self._packed(histories) if len(histories) else None
         self._starts = np.zeros(len(histories), bool)
 

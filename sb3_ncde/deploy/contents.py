@@ -5,13 +5,13 @@ in the tree, and the tree stands beside them as JSON, with the names of its arra
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -57,11 +57,12 @@ def read(path: Path) -> Tree:
 
     :raises OtherFormatError: for a file of another kind or version, or one whose weights have changed
     """
+    content = io.BytesIO(path.read_bytes())
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         described = json.loads(arrays.pop(_METADATA).tobytes())
-    except (AttributeError, BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what a damaged archive ends in is up to the bits that are wrong
         raise OtherFormatError(f"{path} is not a file that sb3_ncde.deploy.export_numpy has written.") from error
     check_version(described, str(path))
     if digest(arrays) != described["sha256"]:
@@ -80,6 +81,12 @@ def check_version(described: Mapping[str, Any], name: str) -> None:
             f"{name} has the format version {found} (written by sb3-ncde {written}), but this sb3-ncde reads version "
             f"{FORMAT_VERSION}: install the version that wrote it, or export the agent again."
         )
+
+
+def metadata_of(tree: Tree) -> Tree:
+    """Return what a tree says without its arrays, by name, and the layout of the history as ``history``."""
+    described, _ = without_arrays(tree)
+    return described | {"history": described["encoder"]["description"]["layout"]}
 
 
 def without_arrays(tree: Tree) -> tuple[Tree, dict[str, Array]]:

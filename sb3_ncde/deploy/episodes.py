@@ -35,13 +35,16 @@ class Episodes(NamedTuple):
         return {name: values[step] for name, values in self.observations.items()}
 
 
-def sampled(space: spaces.Space[Any], tree: Tree, n_envs: int, n_steps: int, rng: np.random.Generator) -> Episodes:
+def sampled(
+    space: spaces.Space[Any], tree: Tree, n_envs: int, n_steps: int, rng: np.random.Generator, size: float = 1.0
+) -> Episodes:
     """Return episodes of random observations: of order 1, or of the size that the statistics say.
 
     :param space: of raw observations
     :param tree: of the agent
     :param n_envs: N
     :param n_steps: T
+    :param size: of the observations, as a multiple of that
     """
     length = tree["encoder"]["description"]["layout"]["rule"]["history_length"]
     starts = rng.random((n_steps, n_envs)) < 1 / (1.5 * length + 1)
@@ -55,19 +58,24 @@ def sampled(space: spaces.Space[Any], tree: Tree, n_envs: int, n_steps: int, rng
         elif name == clock.key:
             observations[name] = _times(clock, starts, rng).reshape(*starts.shape, *(part.shape or ()))
         else:
-            observations[name] = _values(part, inputs.get(name), missing, starts.shape, rng)
+            observations[name] = _values(part, inputs.get(name), missing, starts.shape, rng, size)
     if isinstance(clock.key, int):
         observations[SINGLE][..., clock.key] = _times(clock, starts, rng)
     return Episodes(observations, starts)
 
 
 def _values(
-    space: spaces.Space[Any], part: Input | None, missing: bool, shape: tuple[int, ...], rng: np.random.Generator
+    space: spaces.Space[Any],
+    part: Input | None,
+    missing: bool,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    size: float,
 ) -> Array:
     if not isinstance(space, spaces.Box) or space.dtype.kind in "ui":
         space.seed(int(rng.integers(2**31)))
         return np.array([[space.sample() for _ in range(shape[1])] for _ in range(shape[0])])
-    values = rng.normal(size=(*shape, *space.shape))
+    values = size * rng.normal(size=(*shape, *space.shape))
     for step in range(1, len(values)):  # as sensors have it, what is observed next is about what was observed before
         values[step] = SMOOTH * values[step - 1] + np.sqrt(1 - SMOOTH**2) * values[step]
     if part is not None and part.mean is not None:

@@ -14,17 +14,21 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.deploy.agent import Agent
-from sb3_ncde.deploy.contents import Tree, as_read, digest, replaced, without_arrays, write
+from sb3_ncde.deploy.contents import Tree, as_read, digest, metadata_of, replaced, without_arrays, write
 from sb3_ncde.deploy.episodes import Episodes, recorded, sampled
 from sb3_ncde.deploy.model import raw_observations, tree_of
 from sb3_ncde.deploy.observation import SINGLE
 from sb3_ncde.deploy.parity import Outputs, Parity
 from sb3_ncde.deploy.reference import outputs_in_pytorch
+from sb3_ncde.envs.normalization import refuse_missing_statistics
+from sb3_ncde.plain_values import check_integer, check_positive
 from sb3_ncde.policies import NCDEPolicy
 from sb3_ncde.vec_history import VecHistory
 
 BATCHES = (1, 3, 5)
 """Environments side by side, in each comparison."""
+LARGE = 100.0
+"""Size of some observations, as a multiple of the usual: a network may do something else with them, as to clip."""
 Runtime = Callable[[Episodes], Iterator[Outputs]]
 """Acts through episodes, and yields its outputs step by step."""
 
@@ -57,11 +61,11 @@ def export_numpy(
     :raises CannotExportError: for what a file cannot say
     :raises ParityError: if PyTorch and NumPy differ by more than the tolerance; then there is no file
     """
+    file, how = _looked_at(path, comparison)
     source = Source(model, vec_normalize)
-    tree = source.tree
-    _compare(source, {"NumPy": in_numpy(tree)}, Comparison(**comparison))
-    write(Path(path), tree)
-    return without_arrays(tree)[0]
+    _compare(source, {"NumPy": in_numpy(source.tree)}, how)
+    write(file, source.tree)
+    return metadata_of(source.tree)
 
 
 def export_onnx(
@@ -80,13 +84,24 @@ def export_onnx(
     from sb3_ncde.deploy.graph import described, graph_of
     from sb3_ncde.deploy.onnx_runtime import in_onnx_runtime
 
+    place, how = _looked_at(path, comparison)
     source = Source(model, vec_normalize)
     tree, graph = source.tree, graph_of(source.tree)
     runtimes = {"NumPy": in_numpy(tree), "ONNX Runtime": in_onnx_runtime(graph.SerializeToString(), tree)}
-    _compare(source, runtimes, Comparison(**comparison))
-    with replaced(Path(path)) as file:
+    _compare(source, runtimes, how)
+    with replaced(place) as file:
         file.write(described(graph, tree).SerializeToString())
-    return without_arrays(tree)[0]
+    return metadata_of(tree)
+
+
+def _looked_at(path: str | PathLike[str], comparison: dict[str, Any]) -> tuple[Path, Comparison]:
+    """Return where an agent is to be written, and how it is compared; raise an error before any work is done."""
+    how = Comparison(**comparison)
+    check_integer("n_episodes", how.n_episodes, minimum=1)
+    check_positive("tolerance", how.tolerance, "the largest difference from PyTorch")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {Path(path).parent}.")
+    return Path(path), how
 
 
 def in_numpy(tree: Tree) -> Runtime:
@@ -114,7 +129,12 @@ class Source:
     """
 
     def __init__(self, model: BaseAlgorithm, vec_normalize: VecNormalize | None) -> None:
+        if not isinstance(vec_normalize, VecNormalize | None):
+            raise TypeError(
+                f"vec_normalize is a {type(vec_normalize).__name__}: pass the VecNormalize of the training."
+            )
         found = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
+        refuse_missing_statistics(model, found)
         if found is None and model.get_env() is None:
             warnings.warn(
                 "The model has no environments, so that its normalisation is not known, and the exported agent has "
@@ -147,15 +167,16 @@ def _compare(source: Source, runtimes: Mapping[str, Runtime], comparison: Compar
     """Let PyTorch and other runtimes act through the same episodes, and note in the tree by how much they differ."""
     tree, rng = source.tree, np.random.default_rng(0)
     n_steps = 3 * tree["encoder"]["description"]["layout"]["rule"]["history_length"] + 8
-    episodes = [sampled(source.space, tree, n_envs, n_steps, rng) for n_envs in BATCHES]
+    episodes = [(1.0, sampled(source.space, tree, n_envs, n_steps, rng)) for n_envs in BATCHES]
+    episodes.append((LARGE, sampled(source.space, tree, BATCHES[-1], n_steps, rng, LARGE)))
     if comparison.env is not None:
-        episodes.append(recorded(comparison.env, _actor(tree), comparison.n_episodes))
+        episodes.append((1.0, recorded(comparison.env, _actor(tree), comparison.n_episodes)))
     parity = Parity(comparison.tolerance)
-    for each in episodes:
+    for size, each in episodes:
         for expected, *others in zip(source.run(each), *(run(each) for run in runtimes.values()), strict=True):
             for name, found in zip(runtimes, others, strict=True):
-                parity.compare(name, expected, found, tree["action"])
-    rows = sum(each.starts.size for each in episodes)
+                parity.compare(name, expected, found, tree["action"], size)
+    rows = sum(each.starts.size for _, each in episodes)
     tree["parity"] = {"observations": rows, "tolerance": parity.tolerance, "largest_difference": parity.largest}
     print(f"Largest difference from PyTorch, of {rows} observations: {parity}")
     parity.check()

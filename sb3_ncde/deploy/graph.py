@@ -6,7 +6,7 @@ from typing import Any
 import ndonnx as ndx
 import onnx
 
-from sb3_ncde.deploy.contents import Tree, without_arrays
+from sb3_ncde.deploy.contents import Tree, metadata_of
 from sb3_ncde.deploy.encoding import description_of, weights_of
 from sb3_ncde.deploy.heads import Action, Heads
 from sb3_ncde.deploy.layers import CannotExportError
@@ -26,7 +26,7 @@ def graph_of(tree: Tree) -> onnx.ModelProto:
     """Return the graph of an agent.
 
     :param tree: of the agent
-    :raises CannotExportError: for an observation whose key is the name of another input
+    :raises CannotExportError: for an observation whose key is the name of another input, or of an output
     """
     inputs, clock = [Input(**part) for part in tree["inputs"]], Clock(**tree["clock"])
     mask = None if tree["mask"] is None else Input(**tree["mask"])
@@ -39,10 +39,11 @@ def graph_of(tree: Tree) -> onnx.ModelProto:
     if clock.input is not None:
         own[clock.input] = ndx.argument(shape=(BATCH,), dtype=ndx.float32)
     own[HISTORY] = ndx.argument(shape=(BATCH, layout.packed_size), dtype=ndx.float32)
-    if given.keys() & own.keys():
+    taken = {*own, "action", "value", heads.parameters, "log_std", NEXT_HISTORY}
+    if given.keys() & taken:
         raise CannotExportError(
-            f"The observation has the keys {sorted(given.keys() & own.keys())}, which are the names of other inputs of "
-            f"the ONNX graph, {', '.join(own)}: rename them in the environment."
+            f"The observation has the keys {sorted(given.keys() & taken)}, which are names of other inputs, or of "
+            f"outputs, of the ONNX graph, {', '.join(sorted(taken))}: rename them in the environment."
         )
 
     features, time = features_of(ONNX, inputs, tree["features"], clock, given)
@@ -67,8 +68,7 @@ def _argument(part: Input) -> Any:
 
 def described(model: onnx.ModelProto, tree: Tree) -> onnx.ModelProto:
     """Return a graph with metadata, and with the number of environments in the shapes of its outputs."""
-    plain, _ = without_arrays({name: part for name, part in tree.items() if name not in NETWORKS})
-    plain["history"] = tree["encoder"]["description"]["layout"]
+    plain = {name: part for name, part in metadata_of(tree).items() if name not in NETWORKS}
     model.producer_name, model.producer_version = "sb3_ncde", tree["versions"]["sb3-ncde"]
     onnx.helper.set_model_props(model, {name: _text(part) for name, part in plain.items()})
     for output in model.graph.output:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_ncde.deploy.observation import SINGLE, Clock, Input
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array
 
 LARGEST = 1e18
@@ -145,9 +146,35 @@ class Intake:
             )
 
 
+def check_histories(histories: Array, layout: Layout) -> None:
+    """Raise ValueError for a state, (N, P), that no agent with this layout can have had."""
+    count = histories[:, 0]
+    possible = (
+        np.isfinite(histories).all(axis=1) & (count == np.rint(count)) & (count >= 0) & (count <= layout.rule.most)
+    )
+    if possible.all():
+        length = layout.rule.history_length
+        points = layout.rule.points(count.astype(np.int64))
+        slots = histories[:, 2 : layout.packed_size].reshape(len(histories), length, layout.slot_size)
+        unused = np.arange(length) < length - points[:, None]
+        possible = ~(slots.any(axis=2) & unused).any(axis=1) & (slots[..., -1] >= 0).all(axis=1)
+    if not possible.all():
+        env = int(possible.argmin())
+        raise ValueError(
+            f"Environment {env} of {len(histories)}: no history of this agent is like this, with a count of "
+            f"{count[env]:g}: the state is damaged, or that of an agent with another hop_length."
+        )
+
+
 def _rows(part: Input, values: npt.NDArray[Any]) -> Array:
     """Return values as rows, (N, *shape)."""
     shape = tuple(part.shape)
+    if values.dtype.kind not in "biuf":  # None, as JSON has NaN, or something that is no number
+        if any(not (value is None or isinstance(value, int | float | np.number)) for value in values.reshape(-1)):
+            raise ValueError(
+                f"{part.name!r} is {values.tolist()}: expected numbers, and NaN or None where one is missing."
+            )
+        values = values.astype(np.float64)
     if (values.shape != shape and values.shape[1:] != shape) or values.ndim > len(shape) + 1:
         raise ValueError(
             f"{part.name!r} has the shape {values.shape}, but expected {shape}, or (N, ...) of N environments."

@@ -26,7 +26,8 @@ def layers_of(module: nn.Module, name: str) -> list[Layer]:
     """
     if type(module) in LAYERS:
         return LAYERS[type(module)](module, name)
-    parts = list(module.named_children())
+    # Not by named_children(), which has a module once that is used twice.
+    parts = [(part_name, part) for part_name, part in module._modules.items() if part is not None]
     if not parts and not isinstance(module, nn.Sequential):
         known = ", ".join(sorted(kind.__name__ for kind in LAYERS))
         raise CannotExportError(
@@ -61,6 +62,8 @@ def _batch_norm(module: Any, name: str) -> list[Layer]:
     """Return what a batch norm does in evaluation mode, with the statistics of its training."""
     renorm = isinstance(module, BatchRenorm1d)
     mean, variance = (module.ra_mean, module.ra_var) if renorm else (module.running_mean, module.running_var)
+    if mean is None:
+        raise CannotExportError(f"The layer {name} is {module}, whose statistics are those of each batch.")
     scale = 1 / np.sqrt(_array(variance) + module.eps)
     weight, bias = (module.scale, module.bias) if renorm else (module.weight, module.bias)
     if weight is not None:
@@ -88,6 +91,12 @@ def _plain(kind: str, **names: str) -> Callable[[Any, str], list[Layer]]:
     ]
 
 
+def _softplus(module: Any, name: str) -> list[Layer]:
+    if (module.beta, module.threshold) != (1, 20):
+        raise CannotExportError(f"The layer {name} is {module}: only beta=1 and threshold=20 are known.")
+    return [{"kind": "softplus"}]
+
+
 def _nothing(module: nn.Module, name: str) -> list[Layer]:
     return []
 
@@ -105,7 +114,7 @@ LAYERS: dict[type[nn.Module], Callable[[Any, str], list[Layer]]] = {
     nn.LeakyReLU: _plain("leaky_relu", slope="negative_slope"),
     nn.SiLU: _plain("silu"),
     nn.Sigmoid: _plain("sigmoid"),
-    nn.Softplus: _plain("softplus"),
+    nn.Softplus: _softplus,
     nn.Hardtanh: _plain("hardtanh", low="min_val", high="max_val"),
     nn.Identity: _nothing,
     nn.Dropout: _nothing,

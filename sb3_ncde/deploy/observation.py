@@ -13,7 +13,7 @@ class Input(NamedTuple):
     """A part of an observation as the environment, or the robot, gives it.
 
     :param name: its key in a Dict, or :data:`SINGLE`
-    :param kind: "box", "discrete", "multi_discrete" or "multi_binary"
+    :param kind: "box", "discrete" or "multi_discrete"
     :param shape: of one observation; () of "discrete"
     :param dtype: of its numbers
     :param options: of each choice of "discrete" and "multi_discrete"

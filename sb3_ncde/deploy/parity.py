@@ -28,13 +28,14 @@ class Parity:
         self.tolerance = tolerance
         self.largest: dict[str, float] = {}
 
-    def compare(self, runtime: str, expected: Outputs, found: Outputs, action: Tree) -> None:
+    def compare(self, runtime: str, expected: Outputs, found: Outputs, action: Tree, size: float = 1.0) -> None:
         """Take in a step.
 
         :param runtime: name of what is compared with PyTorch
         :param expected: outputs by name, (N, ...)
         :param found: likewise; what is not in both is not compared
         :param action: of the agent's tree
+        :param size: of the observations, as a multiple of the usual: rounding errors are as large
         """
         for name in sorted(expected.keys() & found.keys()):
             mine, theirs = (np.asarray(values[name], np.float64) for values in (found, expected))
@@ -49,8 +50,8 @@ class Parity:
                 distance = (mine != theirs) * _margin(found, action)
             # NaN is a difference like no other.
             largest = float(np.max(np.where(np.isnan(distance), np.inf, distance), initial=0.0))
-            key = f"{runtime}: {name}"
-            self.largest[key] = max(self.largest.get(key, 0.0), largest)
+            key = f"{runtime}: {name}" if size == 1 else f"{runtime}, large observations: {name}"
+            self.largest[key] = max(self.largest.get(key, 0.0), largest / size)
 
     def check(self) -> None:
         """Raise ParityError where a difference is above the tolerance."""
@@ -59,8 +60,9 @@ class Parity:
             told = ", ".join(f"{name} differs by {largest:.2g}" for name, largest in wrong.items())
             raise ParityError(
                 f"The exported agent does not do what the model does: {told}, of at most {self.tolerance:g}. No file "
-                "was written. A network of your own whose forward does something else than its layers in their order "
-                "is a likely reason; if it is not, please report it."
+                "was written. Far above it, a network of your own whose forward does something else than its layers in "
+                "their order is a likely reason. A few times above, it is the rounding of large numbers, as raw pixels "
+                "or counts make them: normalise observations, or pass a larger tolerance."
             )
 
     def __str__(self) -> str:

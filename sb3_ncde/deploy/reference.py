@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
 from sb3_ncde.deploy.contents import Tree
 from sb3_ncde.deploy.episodes import Episodes, Playback
@@ -22,6 +23,9 @@ from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.policies import NCDEPolicy
 from sb3_ncde.vec_history import VecHistory
+
+Speaker = tuple[th.nn.Module, Callable[[th.Tensor], th.Tensor]]
+"""A module, and what is meant by its output."""
 
 
 def outputs_in_pytorch(
@@ -90,13 +94,13 @@ def _told(policy: Any) -> Iterator[dict[str, Array]]:
     """Yield a dict that will hold what the actor of a policy says within the context."""
     told: dict[str, Array] = {}
 
-    def listen(module: th.nn.Module, name: str) -> Any:
+    def listen(module: th.nn.Module, name: str, meant: Callable[[th.Tensor], th.Tensor]) -> Any:
         def hear(_: Any, __: Any, output: th.Tensor) -> None:
-            told[name] = output.numpy(force=True).copy()
+            told[name] = meant(output).numpy(force=True).copy()
 
         return module.register_forward_hook(hear)
 
-    handles = [listen(module, name) for name, module in _speakers(policy).items()]
+    handles = [listen(module, name, meant) for name, (module, meant) in _speakers(policy).items()]
     try:
         yield told
     finally:
@@ -104,10 +108,24 @@ def _told(policy: Any) -> Iterator[dict[str, Array]]:
             handle.remove()
 
 
-def _speakers(policy: Any) -> dict[str, th.nn.Module]:
-    """Return the modules of a policy whose outputs are the parameters of the action's distribution, by name."""
+def _speakers(policy: Any) -> dict[str, Speaker]:
+    """Return, by name, the modules that say the parameters of the action's distribution, and how these are meant."""
     if isinstance(policy, ActorCriticPolicy):
-        return {"mean" if isinstance(policy.action_space, spaces.Box) else "logits": policy.action_net}
+        if not isinstance(policy.action_space, spaces.Box):
+            return {"logits": (policy.action_net, _as_said)}
+        speakers: dict[str, Speaker] = {"mean": (policy.action_net, _as_said)}
+        if not policy.use_sde:
+            speakers["log_std"] = (policy.action_net, lambda mean: policy.log_std.expand_as(mean))
+        return speakers
     if isinstance(policy, DQNPolicy):
-        return {"q_values": policy.q_net}
-    return {} if isinstance(policy, QRDQNPolicy) else {"mean": policy.actor.mu}
+        return {"q_values": (policy.q_net, _as_said)}
+    if isinstance(policy, QRDQNPolicy):
+        return {"q_values": (policy.quantile_net, lambda quantiles: quantiles.mean(dim=1))}
+    speakers = {"mean": (policy.actor.mu, _as_said)}
+    if isinstance(getattr(policy.actor, "log_std", None), th.nn.Module):  # of gSDE it is a parameter
+        speakers["log_std"] = (policy.actor.log_std, lambda said: said.clamp(LOG_STD_MIN, LOG_STD_MAX))
+    return speakers
+
+
+def _as_said(output: th.Tensor) -> th.Tensor:
+    return output

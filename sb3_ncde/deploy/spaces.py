@@ -75,6 +75,11 @@ def input_of(
     )
     if normalize is None or statistics is None:
         return plain
+    if list(statistics.mean.shape) != shape:
+        raise CannotExportError(
+            f"vec_normalize has statistics of the shape {statistics.mean.shape}, but {name!r} has the shape "
+            f"{tuple(shape)}: it is the normalisation of another training."
+        )
     columns = shape[-1] if shape else 1
     return plain._replace(
         mean=np.array(statistics.mean, np.float64),

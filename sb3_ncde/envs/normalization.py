@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
@@ -238,3 +240,18 @@ def transposes_above(venv: VecEnv, normalize: VecNormalize) -> list[VecTranspose
             )
         venv = venv.venv
     return found
+
+
+def refuse_missing_statistics(model: BaseAlgorithm, normalize: VecNormalize | None) -> None:
+    """Raise ValueError for a model that was trained in a VecNormalize and would act without one.
+
+    Of off-policy algorithms it is not known: SB3 has what this looks at for them in any case.
+    """
+    # SB3 keeps these where the environments of ``learn`` are wrapped in VecNormalize, and saves them with the model.
+    on_policy = isinstance(model, OnPolicyAlgorithm)
+    if normalize is None and on_policy and model._last_original_obs is not None:
+        raise ValueError(
+            "The agent was trained in environments wrapped in VecNormalize, whose statistics it needs, but there are "
+            "none: pass vec_normalize=VecNormalize.load(path, env), with the file that was saved beside the model. (If "
+            "observations were not normalised there, norm_obs=False, it leaves them as they are.)"
+        )

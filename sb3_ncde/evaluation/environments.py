@@ -11,7 +11,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-from sb3_ncde.envs.normalization import normalized_space
+from sb3_ncde.envs.normalization import normalized_space, refuse_missing_statistics
 
 
 def normalized_as_trained(
@@ -34,17 +34,6 @@ def normalized_as_trained(
     env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     return env
-
-
-def refuse_missing_statistics(model: BaseAlgorithm, normalize: VecNormalize | None) -> None:
-    """Raise ValueError for a model that was trained in a VecNormalize and would be evaluated without one."""
-    # SB3 keeps these where the environments of ``learn`` are wrapped in VecNormalize, and saves them with the model.
-    if normalize is None and model._last_original_obs is not None:
-        raise ValueError(
-            "The agent was trained in environments wrapped in VecNormalize, whose statistics it needs, but there are "
-            "none: pass vec_normalize=VecNormalize.load(path, env), with the file that was saved beside the model. (If "
-            "observations were not normalised there, norm_obs=False, it leaves them as they are.)"
-        )
 
 
 def _monitored(make_env: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:

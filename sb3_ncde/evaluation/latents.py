@@ -15,7 +15,8 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_ncde.cde.trajectory import between
-from sb3_ncde.evaluation.environments import normalized_as_trained, refuse_missing_statistics
+from sb3_ncde.envs.normalization import refuse_missing_statistics
+from sb3_ncde.evaluation.environments import normalized_as_trained
 from sb3_ncde.policies import NCDEPolicy
 
 SHOWN = 12
