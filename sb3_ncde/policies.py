@@ -404,7 +404,8 @@ class NCDEPolicy(SavedPolicy):
         if not self._warned_of_device:
             self._warned_of_device = True
             recommend_cpu(self.device, self.features_extractor)
-        self._guard.watch(features[:, :-1], episode_starts, state)
+        elapsed = self.lstm_actor.history.unpack(state)[2][:, -1, -1] if self._guard.timed else None
+        self._guard.watch(features[:, :-1], episode_starts, elapsed)
 
 
 def _needs_states(policy: NCDEPolicy) -> str:

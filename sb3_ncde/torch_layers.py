@@ -142,11 +142,11 @@ class NCDEExtractor(BaseFeaturesExtractor):
         # What is prepared in inference mode cannot be learned from.
         if not of_data or th.is_inference_mode_enabled():
             return self.encoder.encode(self.encoder.prepare(self._sequences(observations)))
-        key = packed.tobytes(), scale._version
-        prepared = self._recent.get(key)
+        key = packed.tobytes()
+        prepared = self._recent.get(key, scale)
         if prepared is None:
             prepared = self.encoder.prepare(self._sequences(observations))
-            self._recent.put(key, prepared)
+            self._recent.put(key, scale, prepared)
         return self.encoder.encode(prepared)
 
     def _sequences(self, observations: th.Tensor) -> Sequences:
@@ -180,19 +180,22 @@ class NCDEExtractor(BaseFeaturesExtractor):
 class _Recent:
     """What was prepared of the newest minibatches: actor, critic and targets are given the same, in turn.
 
-    A minibatch is known by its bytes and by the version of the scale that it was prepared with.
+    A minibatch is known by its bytes. What is prepared of it holds for one scale: the tensor, at one version.
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[tuple[bytes, int], Prepared]] = []
+        self._kept: list[tuple[bytes, th.Tensor, int, Prepared]] = []
 
-    def get(self, key: tuple[bytes, int]) -> Prepared | None:
+    def get(self, key: bytes, scale: th.Tensor) -> Prepared | None:
         """Return what was prepared of the same histories, if the scale has not changed since."""
-        return next((prepared for kept, prepared in self._kept if kept == key), None)
+        for kept, used, version, prepared in self._kept:
+            if used is scale and version == scale._version and kept == key:
+                return prepared
+        return None
 
-    def put(self, key: tuple[bytes, int], prepared: Prepared) -> None:
+    def put(self, key: bytes, scale: th.Tensor, prepared: Prepared) -> None:
         """Keep it beside the one before: of a transition there are two, the observation and the next."""
-        self._kept = [*self._kept[-1:], (key, prepared)]
+        self._kept = [*self._kept[-1:], (key, scale, scale._version, prepared)]
 
 
 def _settle(extractor: NCDEExtractor, *_: Any) -> None:

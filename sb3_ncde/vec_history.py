@@ -96,10 +96,12 @@ class VecHistory(VecEnvWrapper):
         observations, rewards, dones, infos = self.venv.step_wait()
         before = self._histories
         self._take_in(observations, dones)
-        for env in np.flatnonzero(dones):
-            last = infos[env].get("terminal_observation")
-            if last is not None:
-                infos[env]["terminal_observation"] = self._terminal(before, observations, last, dones, int(env))
+        lasts = {int(env): infos[env].get("terminal_observation") for env in np.flatnonzero(dones)}
+        lasts = {env: last for env, last in lasts.items() if last is not None}
+        if lasts:
+            packed = self._terminal(before, observations, lasts, dones)
+            for env in lasts:
+                infos[env]["terminal_observation"] = packed[env]
         return self._packed(), rewards, dones, infos
 
     def _packed(self) -> Array:
@@ -110,26 +112,27 @@ class VecHistory(VecEnvWrapper):
         """Append an observation to the history of each environment, and look whether it can be meant."""
         flat = self._checked(self._histories, observations, starts)
         self._histories = self._appended(self._histories, flat, starts)
-        self._guard.watch(th.from_numpy(flat[0]), _as_tensor(starts), self._state(self._histories))
+        elapsed = th.from_numpy(self._histories.packed[:, self._layout.newest.stop - 1])
+        self._guard.watch(th.from_numpy(flat[0]), _as_tensor(starts), elapsed)
 
-    def _terminal(self, before: Histories, now: Any, last: Any, dones: npt.NDArray[np.bool_], env: int) -> Array:
-        """Return the history, (P,), that ends with the last observation of an environment's episode.
+    def _terminal(self, before: Histories, now: Any, lasts: dict[int, Any], dones: npt.NDArray[np.bool_]) -> Array:
+        """Return histories, (N, P), which of some environments end with the last observation of an episode.
 
-        :param before: the histories that it is appended to
-        :param now: the observations of all environments, of this one the first of its next episode
-        :param last: of the environment
+        :param before: the histories that they are appended to
+        :param now: the observations of all environments, of those the first ones of their next episodes
+        :param lasts: the last ones, by environment
         :param dones: which environments' episodes have ended
         """
-        if isinstance(now, dict):
-            everywhere: Any = {key: np.array(value) for key, value in now.items()}
-            for key, value in last.items():
-                everywhere[key][env] = value
-        else:
-            everywhere = np.array(now)
-            everywhere[env] = last
-        starts = dones & (np.arange(self.num_envs) != env)
-        flat = self._checked(before, everywhere, starts)
-        packed: Array = self._appended(before, flat, starts).packed[env]
+        everywhere: Any = {k: np.array(value) for k, value in now.items()} if isinstance(now, dict) else np.array(now)
+        starts = dones.astype(bool)
+        for env, last in lasts.items():
+            starts[env] = False
+            if isinstance(last, dict):
+                for key, value in last.items():
+                    everywhere[key][env] = value
+            else:
+                everywhere[env] = last
+        packed: Array = self._appended(before, self._checked(before, everywhere, starts), starts).packed
         return packed
 
     def _appended(self, histories: Histories, flat: Flat, starts: npt.NDArray[np.bool_]) -> Histories:

@@ -165,6 +165,14 @@ def test_a_reset_that_the_algorithm_does_not_know_of_mixes_no_episodes() -> None
     batch = run.buffer.sample(400)
     for obs, after in zip(batch.observations.numpy(), batch.next_observations.numpy(), strict=True):
         assert (obs.tobytes(), after.tobytes()) in known
+    run.buffer.n_steps = 3
+    batch = run.buffer.sample(400)
+    place = {obs[env].tobytes(): (number, env) for number, (_, obs, *_) in enumerate(run.stored) for env in range(2)}
+    for obs, after in zip(batch.observations.numpy(), batch.next_observations.numpy(), strict=True):
+        number, env = place[obs.tobytes()]
+        while not np.array_equal(run.stored[number][2][env], after):  # each step of the return follows the one before
+            np.testing.assert_array_equal(run.stored[number + 1][1][env], run.stored[number][2][env])
+            number += 1
 
 
 def test_samples_are_normalised_by_the_environments_of_the_algorithm() -> None:

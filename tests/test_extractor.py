@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import nn
 
 from sb3_ncde import HistoryReplayBuffer, NCDEExtractor, VecHistory, with_memory
 from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.torch_layers import WITHOUT_SIZE
 from tests.envs import MaskedWalk, RandomWalk
 from tests.histories import KINDS, Chance, Run
 
@@ -127,10 +129,14 @@ def test_carried_solutions_are_never_stale(seed: int, length: int, hop: int) -> 
                 extractor(th.from_numpy(np.repeat(run.last, 2, 0)))
             rows = th.from_numpy(run.last)
             if event != 4:
-                with th.enable_grad():  # as in an update: all windows are solved anew
-                    expected = extractor(rows.clone()).detach()
-                np.testing.assert_allclose(extractor(rows).numpy(), expected.numpy(), atol=1e-5)
+                np.testing.assert_allclose(extractor(rows).numpy(), anew(extractor, rows), atol=1e-5)
             run.step()
+
+
+def anew(extractor: NCDEExtractor, rows: th.Tensor) -> Any:
+    """Return what an extractor makes of histories, with nothing that it has kept."""
+    encoder = extractor.encoder
+    return encoder.encode(encoder.prepare(extractor._sequences(rows))).numpy(force=True)
 
 
 def test_what_is_prepared_for_a_minibatch_is_never_stale() -> None:
@@ -142,7 +148,8 @@ def test_what_is_prepared_for_a_minibatch_is_never_stale() -> None:
     rows, scale = th.from_numpy(run.last), extractor.encoder.increment_scale
 
     def check() -> None:
-        np.testing.assert_array_equal(extractor(rows).detach(), extractor(rows.clone()).detach())
+        for _ in range(2):
+            np.testing.assert_array_equal(extractor(rows).detach().numpy(), anew(extractor, rows))
 
     check()
     rows[:, -3] += 1.0
@@ -153,8 +160,9 @@ def test_what_is_prepared_for_a_minibatch_is_never_stale() -> None:
     check()
     rows[:, -3] += 1.0
     check()
-    scale.scale = scale.scale * 2
-    check()
+    for _ in range(3):  # of new tensors, which all have the same version
+        scale.scale = scale.scale * 2
+        check()
     scale.scale.mul_(2)
     check()
 
@@ -201,6 +209,29 @@ def test_a_default_that_changes_changes_no_saved_agent(tmp_path: Path, monkeypat
         custom_objects={"policy_kwargs": model.policy_kwargs | {"features_extractor_kwargs": {"solver": "rk4"}}},
     )
     assert extractors(given)[0].encoder.arguments.solver == "rk4"
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(EncoderArguments)])
+def test_an_argument_sets_the_size_of_a_weight_or_is_kept_with_the_agent(name: str) -> None:
+    """So that of no default that changes the agents act otherwise which were saved before."""
+    other: dict[str, Any] = {
+        "solver": "midpoint",
+        "interpolation": "rectilinear",
+        "feature_norm": "none",
+        "feature_size": 7,
+        "control_size": 2,
+    }
+    default = getattr(EncoderArguments(), name)
+    value = other.get(name, not default if isinstance(default, bool) else 2 * default if default is not None else None)
+    solver: dict[str, Any] = {"solver": "dopri5"} if name == "adjoint" else {}
+    space = VecHistory(walk(), history_length=3).observation_space
+    shapes = []
+    for arguments in ({}, {name: value}):
+        extractor = NCDEExtractor(space, **solver, **arguments)
+        of_weights = {key: tensor.shape for key, tensor in extractor.state_dict().items()}
+        shapes.append((of_weights, extractor.features_dim))  # the heads' first layers are as wide as this
+    assert value != default
+    assert (name in WITHOUT_SIZE) == (shapes[0] == shapes[1])
 
 
 def test_adaptive_solvers_and_weights_from_elsewhere() -> None:

@@ -1,8 +1,8 @@
 """What an encoder learns from: when its statistics take it in, and when they are put to use.
 
 The scales (of increments, and of summaries where there are traces) are set by what is learned from, and by nothing
-else: the rows of a loss that has been
-backpropagated and that an optimizer has made a step on, be they of a rollout, of demonstrations or of a replay buffer.
+else: the rows of a loss that has been backpropagated and that an optimizer has made a step on, be they of a rollout, of
+demonstrations or of a replay buffer.
 They are put to use at once, unless a rollout was acted with the present ones: then they wait for
 :meth:`Learning.await_rollout`, which is called where SB3 begins the next rollout (``set_training_mode(False)``).
 Acting, evaluating and gradients without an optimizer's step do not change them.

@@ -1,6 +1,6 @@
 """Tasks whose answer is older than any short window: a T-maze, a cue among distractors, counting."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +13,7 @@ from sb3_ncde.plain_values import check_integer
 Step = tuple[Floats, float, bool, bool, dict[str, Any]]
 
 
-class _AskedAtTheEnd(gym.Env[Floats, np.int64]):
+class _AskedAtTheEnd(gym.Env[Floats, np.int64], ABC):
     """One of two cues is shown, and asked for at the end: 1 for the right answer, -1 for the other.
 
     An agent without memory reaches 0 on average.

@@ -28,7 +28,7 @@ def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, 
     points = layout.rule.points(result[:, 0].astype(np.int64))
     counted = (np.arange(length) >= length - points[:, None])[..., None]
     if layout.missing_values:
-        counted = counted & (slots[..., size : 2 * size] > 0)
+        counted = counted & (layout.counts(slots) > 0)
     starts = [0]
     if layout.traces is not None:
         starts += [layout.observed_size + start for start in layout.traces.starts_of_means]

@@ -18,7 +18,7 @@ class Guard:
 
     def __init__(self, history: ObservationHistory, arguments: HistoryArguments) -> None:
         self._history = history
-        self._timed = arguments.time_key is not None
+        self.timed = arguments.time_key is not None
         self._clock = ClockWatch(arguments.dt, arguments.time_kind == "timestamp")
         self._failures = FailureWatch()
 
@@ -31,17 +31,17 @@ class Guard:
         :param state: the histories before, two tensors (1, N, size)
         """
         check_finite(observation, rows, episode_starts, self._history, state)
-        if self._timed:
+        if self.timed:
             check_time(rows[:, -1], episode_starts, self._history, state)
 
-    def watch(self, features: th.Tensor, episode_starts: th.Tensor, state: State) -> None:
+    def watch(self, features: th.Tensor, episode_starts: th.Tensor, elapsed: th.Tensor | None) -> None:
         """Take in a step, and warn once of what only shows over many.
 
         :param features: of the observations, (N, D)
         :param episode_starts: 1 where an observation is the first of its episode, (N,)
-        :param state: the histories after the step, two tensors (1, N, size)
+        :param elapsed: nominal steps since the observation before, (N,); not read where time is not observed
         """
         if self._history.missing_values:
             self._failures.check(features)
-        if self._timed:
-            self._clock.check(self._history.unpack(state)[2][:, -1, -1], episode_starts)
+        if self.timed and elapsed is not None:
+            self._clock.check(elapsed, episode_starts)

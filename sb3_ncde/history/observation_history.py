@@ -160,7 +160,7 @@ class ObservationHistory:
         size, length = self.features_dim, self.rule.history_length
         before = line[:, length - 1, self.layout.observed_size : -1]
         if self.missing_values:
-            flags, counts = ~np.isnan(new), line[:, length:, size : 2 * size]
+            flags, counts = ~np.isnan(new), self.layout.counts(line[:, length:])
         else:  # its own count, which goes on where that of the history starts over
             steps = np.arange(1, seen.shape[1] + 1)
             flags, counts = None, np.where(seen <= steps, seen, before[:, -1:] + steps)[..., None]

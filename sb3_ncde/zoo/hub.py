@@ -7,7 +7,6 @@ import json
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import yaml
@@ -74,10 +73,8 @@ def write_files(trained: Trained, folder: Path, algo: str, repo: str, n_episodes
     :param n_episodes: of the evaluation
     """
     model, env_id = trained.model, trained.name.gym_id
-    rewards, _ = evaluate_policy(model, trained.env, n_episodes, return_episode_rewards=True)
-    returns: Any = rewards
-    mean = float(sum(returns) / len(returns))
-    spread = float((sum((value - mean) ** 2 for value in returns) / len(returns)) ** 0.5)
+    evaluated = evaluate_policy(model, trained.env, n_episodes)
+    mean, spread = (float(value) for value in evaluated)  # type: ignore[arg-type]  # lists where each return is asked for
     results = {
         "mean_reward": mean,
         "std_reward": spread,
@@ -93,8 +90,7 @@ def write_files(trained: Trained, folder: Path, algo: str, repo: str, n_episodes
     for file in trained.folder.iterdir():
         if file.name in names:
             shutil.copy(file, folder / names[file.name])
-    said: Any = yaml.load((trained.folder / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
-    (folder / "env_kwargs.yml").write_text(yaml.dump(said["env_kwargs"] or {}))
+    (folder / "env_kwargs.yml").write_text(yaml.dump(trained.env_kwargs))
     with ZipFile(folder / "train_eval_metrics.zip", "w") as archive:
         logs = trained.folder.parent
         for path in sorted([*logs.glob("evaluations.npz"), *logs.glob("*.csv")]):
@@ -103,7 +99,7 @@ def write_files(trained: Trained, folder: Path, algo: str, repo: str, n_episodes
     export_numpy(model, folder / "agent.npz")
     told = export_onnx(model, folder / "agent.onnx")
     differences = told["parity"]["largest_difference"].items()
-    evaluated = EvalResult(
+    result = EvalResult(
         task_type="reinforcement-learning",
         task_name="reinforcement-learning",
         dataset_type=env_id,
@@ -113,7 +109,7 @@ def write_files(trained: Trained, folder: Path, algo: str, repo: str, n_episodes
         metric_value=f"{mean:.2f} +/- {spread:.2f}",
     )
     tags = [env_id, "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3", "sb3-ncde"]
-    data = ModelCardData(library_name="stable-baselines3", tags=tags, model_name=algo, eval_results=[evaluated])
+    data = ModelCardData(library_name="stable-baselines3", tags=tags, model_name=algo, eval_results=[result])
     card = CARD.format(
         algorithm="RecurrentPPO" if algo == ALGO else told["algorithm"],
         policy=told["policy"],

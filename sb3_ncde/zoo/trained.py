@@ -10,9 +10,8 @@ from huggingface_sb3 import EnvironmentName
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import ALGOS, create_test_env, get_model_path, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-
-OFF_POLICY = ("crossq", "ddpg", "dqn", "qrdqn", "sac", "td3", "tqc")
 
 
 class Trained(NamedTuple):
@@ -23,6 +22,7 @@ class Trained(NamedTuple):
     :param name: of the environment
     :param path: of the saved model
     :param folder: with the settings of the training, and the statistics of its normalisation
+    :param env_kwargs: arguments of the environment that the command line of the training gave
     """
 
     model: BaseAlgorithm
@@ -30,6 +30,7 @@ class Trained(NamedTuple):
     name: EnvironmentName
     path: Path
     folder: Path
+    env_kwargs: dict[str, Any]
 
 
 def parser_of_agents(description: str) -> argparse.ArgumentParser:
@@ -58,16 +59,17 @@ def load(options: argparse.Namespace) -> Trained:
     folder = Path(log_folder) / name
     hyperparams, statistics = get_saved_hyperparams(str(folder), test_mode=True)
     said: Any = yaml.load((folder / "args.yml").read_text(), Loader=yaml.UnsafeLoader)
+    env_kwargs: dict[str, Any] = said["env_kwargs"] or {}
     env = create_test_env(
         name.gym_id,
         stats_path=statistics,
         should_render=False,
         hyperparams=hyperparams,
-        env_kwargs=hyperparams.pop("env_kwargs", {}) | (said["env_kwargs"] or {}),
+        env_kwargs=hyperparams.pop("env_kwargs", {}) | env_kwargs,
         vec_env_cls=ExperimentManager.default_vec_env_cls,
     )
     # As enjoy does: schedules are code, which another Python may not read, and acting needs neither them nor a buffer.
     schedules = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
-    buffer: dict[str, Any] = {"buffer_size": 1} if options.algo in OFF_POLICY else {}
+    buffer: dict[str, Any] = {"buffer_size": 1} if issubclass(ALGOS[options.algo], OffPolicyAlgorithm) else {}
     model = ALGOS[options.algo].load(path, env=env, custom_objects=schedules, device="cpu", **buffer)
-    return Trained(model, env, name, Path(path), folder)
+    return Trained(model, env, name, Path(path), folder, env_kwargs)
