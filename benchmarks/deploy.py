@@ -101,7 +101,7 @@ def in_onnx_runtime(path: Path) -> Acts:
 
 
 def measure(model: Any, folder: Path, n_calls: int) -> dict[str, Any]:
-    """Return the seconds of each call by runtime."""
+    """Return the microseconds of each call by runtime."""
     export_numpy(model, folder / "agent.npz")
     export_onnx(model, folder / "agent.onnx")
     runtimes = {

@@ -28,7 +28,7 @@ class Features(gym.ObservationWrapper[Any, Any, Any]):
         space = env.observation_space
         self.timed = isinstance(space, spaces.Dict)
         vector = space["observation"] if isinstance(space, spaces.Dict) else space
-        self.missing, self.memory, self.dt = missing, memory, traces
+        self.missing, self.memory, self.dt = missing, memory, 1.0 if traces is None else traces
         self.n_columns = n = int(np.prod(vector.shape or ()))
         self.traces = None if traces is None else Traces(DEFAULT_TIME_CONSTANTS, n, missing)
         size = n * (1 + memory + missing * (1 + memory)) + self.timed
@@ -72,7 +72,7 @@ class Features(gym.ObservationWrapper[Any, Any, Any]):
     def _traced(self, traces: Traces, before: Any, observed: Any, elapsed: float) -> Any:
         """Return the traces after this observation, (values_size,); N and T are 1."""
         counts = self.times_observed if self.missing else self.times_observed[:1]
-        steps = 0.0 if self.begins else elapsed / (self.dt or 1.0) if self.timed else 1.0
+        steps = 0.0 if self.begins else elapsed / self.dt if self.timed else 1.0
         self.summary = traces.unroll(
             self.summary,
             np.stack((before, self.held))[None],

@@ -25,7 +25,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 
 import gymnasium as gym
 import torch as th
@@ -57,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show(left, len(runs), options.output, options.jobs)
     elif options.here:
         if options.parent is not None:
-            signal.signal(signal.SIGTERM, give_up)
             threading.Thread(target=end_with, args=(options.parent,), daemon=True).start()
         for run in left:
             train_here(run, options)
@@ -148,11 +146,6 @@ def end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(2)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def give_up(number: int, frame: FrameType | None) -> None:
-    """End this process, but not without giving up what it has claimed."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

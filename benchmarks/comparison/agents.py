@@ -125,7 +125,9 @@ def make(task: Task, agent: Agent, seed: int) -> tuple[BaseAlgorithm, VecEnv, Ch
     chosen = choose(task, agent.algorithm, agent.ours)
     env = environments(task, agent, chosen, task.sensors, chosen.n_envs, 1000 * seed, training=True)
     evaluated = environments(task, agent, chosen, task.sensors, N_EVALUATED, first_evaluated(seed))
-    return _make_model(task, agent, chosen, env, seed), evaluated, chosen
+    model = _make_model(task, agent, chosen, env, seed)
+    env.seed(1000 * seed)  # SB3 has seeded them by seed, seed + 1, ...: those of the next run would be nearly the same
+    return model, evaluated, chosen
 
 
 def first_evaluated(seed: int) -> int:
@@ -138,8 +140,6 @@ def environments(
 ) -> VecEnv:
     """Return the environments of a task as an agent is shown them, with any sensors."""
     env: VecEnv = make_vec_env(partial(shown, task, agent, sensors), n, seed=seed)
-    if agent.frames > 1:
-        env = VecFrameStack(env, agent.frames)
     if chosen.normalize_observation or chosen.normalize_reward:
         env = VecNormalizeObserved(
             env,
@@ -149,6 +149,8 @@ def environments(
             norm_reward=chosen.normalize_reward and training,
             gamma=chosen.model.get("gamma", 0.99),
         )
+    if agent.frames > 1:  # what is not there yet is 0, as in the RL Zoo, which stacks what is normalised
+        env = VecFrameStack(env, agent.frames)
     if agent.algorithm == "sac" and agent.view == "sensors":
         return VecHistory(env, history_length=SAC_LENGTH, **remembered(task))
     return env

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from comparison import intervals
 from comparison.agents import AGENTS
 from comparison.intervals import Estimate
-from comparison.results import OURS, Matrix, matrices, trained
+from comparison.results import OURS, Matrix, matrices, stacked, trained
 from comparison.tasks import TASKS
 
-RANKED = sorted(AGENTS, key=lambda name: AGENTS[name].rank)
-COLORS = {OURS: "black"} | {name: mpl.colormaps["tab10"](number % 10) for number, name in enumerate(RANKED)}
+COLORS = {OURS: "black"} | {name: mpl.colormaps["tab10"](number % 10) for number, name in enumerate(AGENTS)}
 WIDTH = 3.6
 """Inches of one panel of several."""
 
@@ -79,8 +78,7 @@ def at_times(scores: pd.DataFrame, agents: Sequence[str], tasks: Sequence[str], 
         for (agent, _), run in rows[rows["task"] == task].groupby(["agent", "seed"]):
             before = np.searchsorted(run["cpu_seconds"].to_numpy(), times * unit, side="right")
             of.setdefault((task, str(agent)), []).append(np.append(0.0, run["score"].to_numpy())[before])
-    n_runs = min(len(of[task, agent]) for task in tasks for agent in agents)
-    return {agent: np.stack([np.stack(of[task, agent][:n_runs]) for task in tasks], axis=1) for agent in agents}
+    return stacked(of, agents, tasks)
 
 
 def profiles(values: Mapping[str, Matrix], repeats: int, path: Path) -> None:

@@ -34,7 +34,8 @@ def profile(scores: Mapping[str, Matrix], levels: Matrix, repeats: int = REPEATS
 
     :param scores: of each agent, (runs, tasks)
     """
-    return _estimates(scores, lambda values: (values > levels[:, None, None]).mean(axis=(1, 2)), repeats)
+    np.random.seed(0)  # noqa: NPY002  rliable draws from NumPy's own generator
+    return _named(*library.create_performance_profile(scores, levels, reps=repeats))
 
 
 def improvement(ours: Matrix, theirs: Matrix, repeats: int = REPEATS) -> Estimate:
@@ -61,5 +62,8 @@ def probability_of_improvement(ours: Matrix, theirs: Matrix) -> float:
 
 def _estimates(scores: Mapping[str, Any], statistic: Callable[..., Matrix], repeats: int) -> dict[str, Estimate]:
     np.random.seed(0)  # noqa: NPY002  rliable draws from NumPy's own generator
-    points, intervals = library.get_interval_estimates(scores, statistic, reps=repeats)
-    return {name: Estimate(points[name], intervals[name][0], intervals[name][1]) for name in scores}
+    return _named(*library.get_interval_estimates(scores, statistic, reps=repeats))
+
+
+def _named(points: Mapping[str, Matrix], intervals: Mapping[str, Matrix]) -> dict[str, Estimate]:
+    return {name: Estimate(point, *intervals[name]) for name, point in points.items()}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from comparison.ablations import AGENTS_OF_ABLATIONS
@@ -66,14 +67,14 @@ def seconds(runs: Sequence[Run], folder: Path) -> list[float]:
         with path.open() as file:
             about = json.loads(file.readline().removeprefix("# "))
         measured.setdefault((about["task"], about["agent"]), []).append(about["wall_seconds"])
-    means = {key: sum(values) / len(values) for key, values in measured.items()}
+    means = {key: fmean(values) for key, values in measured.items()}
     off: dict[str | None, list[float]] = {}
     for (task, agent), mean in means.items():
         ratio = mean / _guess(Run(task, agent, 0))
         off.setdefault(agent, []).append(ratio)
         off.setdefault(None, []).append(ratio)
     return [
-        means.get((run.task, run.agent)) or _guess(run) * _mean(off.get(run.agent) or off.get(None) or [1.0])
+        means.get((run.task, run.agent)) or _guess(run) * fmean(off.get(run.agent) or off.get(None) or [1.0])
         for run in runs
     ]
 
@@ -81,7 +82,3 @@ def seconds(runs: Sequence[Run], folder: Path) -> list[float]:
 def _guess(run: Run) -> float:
     _, agent = run.parts
     return 20.0 + run.steps / agent.steps_per_second
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

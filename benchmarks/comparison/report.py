@@ -74,7 +74,7 @@ def report(folder: Path, output: Path, repeats: int = REPEATS) -> None:
                 tables.transfer(scores),
                 "![Score with other sensors](transfer.png)",
             ]
-        parts += ["## Ablations", ABLATIONS, tables.ablations(evaluations)]
+        parts += ["## Ablations", ABLATIONS, tables.ablations(scores)]
     parts += ["## Versions and machines", tables.conditions(runs)]
     (output / "report.md").write_text("\n\n".join(parts) + "\n")
     Console().print(f"{output / 'report.md'}, of {len(runs)} runs")

@@ -1,7 +1,7 @@
 """What the files of runs say: evaluations, and scores that can be compared from task to task."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,17 @@ def complete(scores: pd.DataFrame, agents: Sequence[str], least: int) -> list[st
 
 
 def matrices(scores: pd.DataFrame, agents: Sequence[str], tasks: Sequence[str]) -> dict[str, Matrix]:
-    """Return scores of each agent at each of its evaluations, (runs, tasks, points), as rliable takes them.
-
-    All have the same number of runs, the smallest that there is, and of each cell the first ones.
-    """
+    """Return scores of each agent at each of its evaluations, (runs, tasks, points), as rliable takes them."""
     of: dict[tuple[str, str], list[Matrix]] = {}
     for (task, agent, _), rows in trained(scores).groupby(["task", "agent", "seed"]):
         of.setdefault((str(task), str(agent)), []).append(rows["score"].to_numpy())
+    return stacked(of, agents, tasks)
+
+
+def stacked(
+    of: Mapping[tuple[str, str], Sequence[Matrix]], agents: Sequence[str], tasks: Sequence[str]
+) -> dict[str, Matrix]:
+    """Return the runs of each agent, (runs, tasks, points): of each task as many, the fewest that there are."""
     n_runs = min(len(of[task, agent]) for task in tasks for agent in agents)
     return {agent: np.stack([np.stack(of[task, agent][:n_runs]) for task in tasks], axis=1) for agent in agents}
 

@@ -14,7 +14,7 @@ class Chosen(NamedTuple):
 
     :param source: of the settings
     :param n_envs: environments side by side
-    :param normalize_reward: whether rewards are normalised, as the entry says; observations are, for all agents
+    :param normalize_reward: whether rewards are normalised, as the entry says
     :param normalize_observation: whether observations are
     :param model: arguments of the algorithm
     """
@@ -47,5 +47,8 @@ def _chosen(source: str, found: Settings, algorithm: str) -> Chosen:
 
 
 def shared(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the ``policy_kwargs`` that any policy takes, of an entry that was made for another one."""
+    """Return what an entry's ``policy_kwargs`` say of exploration, which other policies are given too.
+
+    Networks are not: those of an entry are for its own policy, and others have theirs.
+    """
     return {name: value for name, value in policy_kwargs.items() if name == "log_std_init"}

@@ -10,7 +10,7 @@ from comparison import intervals
 from comparison.ablations import BASE, CHANGES
 from comparison.agents import AGENTS
 from comparison.intervals import Estimate
-from comparison.results import OURS, Matrix, areas, complete, final, matrices, reached, scales, scored
+from comparison.results import OURS, Matrix, areas, complete, final, matrices, reached, scales
 from comparison.tasks import TASKS
 
 THRESHOLD = 0.8
@@ -143,9 +143,8 @@ def _spread(values: pd.Series) -> str:
     return f"{values.mean():.2f} +- {values.std():.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
-def ablations(evaluations: pd.DataFrame) -> str:
+def ablations(scores: pd.DataFrame) -> str:
     """Return what is left of the base's score with one argument changed, by task: mean, spread, seeds, seconds."""
-    scores = scored(evaluations)
     ends = final(scores)
     names = {BASE: "as shipped"} | {f"{BASE}, {change}": change for change in CHANGES}
     tasks = [task for task in TASKS if task in set(ends.loc[ends["agent"].isin(set(names) - {BASE}), "task"])]
