@@ -5,8 +5,8 @@ and ``model.predict`` with its state, for NumPy ``Agent.act``, for ONNX Runtime 
 They take turns, in rounds, so that whatever else the machine does is shared; the first calls of each are not counted.
 The agents are not trained: what they compute is as much.
 
-``python benchmarks/deploy.py`` prints the table of docs/deployment.md in about a minute;
-``python benchmarks/deploy.py --calls 20`` shows in some seconds that it runs.
+``python benchmarks/deploy.py`` prints the table of docs/deployment.md in about a minute, and writes docs/deploy.csv;
+``python benchmarks/deploy.py --calls 20 --output DIR`` shows in some seconds that it runs.
 """
 
 import argparse
@@ -43,8 +43,8 @@ def agents() -> dict[str, Any]:
 
     return {
         "NCDEPolicy, defaults (8 observations)": recurrent(),
-        "NCDEPolicy, history_length 3, hop_length 1": recurrent(history_length=3, hop_length=1),
-        "NCDEPolicy, 8 observations, traces": recurrent(traces=True),
+        "NCDEPolicy, history_length: 3, hop_length: 1": recurrent(history_length=3, hop_length=1),
+        "NCDEPolicy, 8 observations, traces: true": recurrent(traces=True),
         "SAC, 4 observations": with_memory(SAC, ENV, history_length=4, buffer_size=8, device="cpu", seed=0),
     }
 
@@ -121,19 +121,24 @@ def measure(model: Any, folder: Path, n_calls: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a table: microseconds of a call, median and 99th percentile."""
+    """Print a table, and write it: microseconds of a call, median and 99th percentile."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--calls", type=int, default=4000, help="of each agent in each runtime")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of deploy.csv")
     options = parser.parse_args()
     th.set_num_threads(1)
-    rows = []
+    rows, lines = [], ["agent,runtime,median,percentile_99"]
     with tempfile.TemporaryDirectory() as folder:
         for name, model in agents().items():
             taken = measure(model, Path(folder), options.calls)
-            cells = [f"{np.median(each):.0f} / {np.quantile(each, 0.99):.0f}" for each in taken.values()]
+            found = {runtime: (np.median(each), np.quantile(each, 0.99)) for runtime, each in taken.items()}
+            lines += [f'"{name}",{runtime},{median:.0f},{high:.0f}' for runtime, (median, high) in found.items()]
+            cells = [f"{median:.0f} / {high:.0f}" for median, high in found.values()]
             rows.append(f"| {name} | {' | '.join(cells)} |")
     print("| microseconds, median / 99th percentile | PyTorch | NumPy | ONNX Runtime |\n|---|---|---|---|")
     print("\n".join(rows))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "deploy.csv").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import SB3_ARGUMENTS, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.heads import Acted, Heads
 from sb3_ncde.history.arguments import check_traces
 from sb3_ncde.history.diagnostics import MemoryWatch, RangeWatch, recommend_cpu
 from sb3_ncde.history.guard import Guard
@@ -123,6 +124,9 @@ class NCDEPolicy(SavedPolicy):
             if self.ortho_init:
                 self.action_net.apply(partial(self.init_weights, gain=0.01))  # as SB3 does
             self.action_net.to(self.device)
+        self._heads = Heads(self)
+        # What a subclass overrides is called.
+        self._own_heads = type(self)._get_action_dist_from_latent is NCDEPolicy._get_action_dist_from_latent
         # The parent's optimizer holds the discarded parameters and not ours.
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -196,6 +200,8 @@ class NCDEPolicy(SavedPolicy):
         time: th.Tensor | None = None
         if self._plain and isinstance(obs, th.Tensor):
             values: PyTorchObs = obs.float()
+            if type(extractor) is FlattenExtractor and obs.ndim == 2 and not extractor._forward_hooks:
+                return F.pad(obs.float(), (0, 1), value=1.0)  # there is nothing to flatten
         else:
             observation = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
             reader = self._actor_reader if extractor is self.pi_features_extractor else self._critic_reader
@@ -217,6 +223,8 @@ class NCDEPolicy(SavedPolicy):
         # predict() chooses at every call, which for all modules takes a quarter of its time.
         if not (self._predicting and self.training == self.features_extractor.training == mode):
             super().set_training_mode(mode)
+        if not mode:
+            self._heads.forget()
         for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
             encoder.learning.take_in()
             if not mode and not self._predicting:
@@ -252,11 +260,15 @@ class NCDEPolicy(SavedPolicy):
         latent_vf, vf_state = latent_pi, pi_state
         if not self._share_encoder:
             latent_vf, vf_state = self._process_sequence(vf_features, lstm_states.vf, episode_starts, self.lstm_critic)
-        distribution = self._distribution(latent_pi, obs)
-        actions = distribution.get_actions(deterministic=deterministic)
-        log_prob = distribution.log_prob(actions)
-        actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
-        return actions, self._value(latent_vf), log_prob, RNNStates(pi_state, vf_state)
+        acted = self._act(latent_pi, deterministic)
+        if acted is not None:
+            (actions, log_prob), values = acted, self._heads.judge(latent_vf)
+        else:
+            distribution = self._distribution(latent_pi, obs)
+            actions = distribution.get_actions(deterministic=deterministic)
+            log_prob, values = distribution.log_prob(actions), self._value(latent_vf)
+            actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
+        return actions, values, log_prob, RNNStates(pi_state, vf_state)
 
     def evaluate_actions(  # type: ignore[override]
         self,
@@ -286,7 +298,10 @@ class NCDEPolicy(SavedPolicy):
         if isinstance(self.action_space, spaces.MultiBinary) and self._mask is None:
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
         values, log_prob = self._value(latent_vf), distribution.log_prob(actions)
-        for output in (values, log_prob):
+        # What is not finite of a loss is not so in what its heads saw; the encoder that both share is looked at once.
+        for output in {
+            latent if latent.requires_grad else head for latent, head in ((latent_pi, log_prob), (latent_vf, values))
+        }:
             if output.requires_grad:
                 output.register_hook(check_gradient)  # type: ignore[no-untyped-call]
         return values, log_prob, distribution.entropy()
@@ -298,13 +313,20 @@ class NCDEPolicy(SavedPolicy):
 
         With gradients, of whole sequences, as :meth:`evaluate_actions` takes them.
         """
-        features = self._features(obs, self.pi_features_extractor)
-        self._check(obs, features, lstm_states, episode_starts)
-        self._check_mask(obs, lstm_states, episode_starts)
-        if self._predicting:
-            self._range_watch.check(self.lstm_actor.learned_range, features[:, :-1], self.pi_features_extractor)
-        latent_pi, state = self._process_sequence(features, lstm_states, episode_starts, self.lstm_actor)
+        latent_pi, state = self._seen_by_actor(obs, lstm_states, episode_starts)
         return self._distribution(latent_pi, obs), state
+
+    def _predict(  # type: ignore[override]
+        self, observation: PyTorchObs, lstm_states: State, episode_starts: th.Tensor, deterministic: bool = False
+    ) -> tuple[th.Tensor, State]:
+        """Return the actor's actions, and its histories after this step."""
+        if type(self).get_distribution is not NCDEPolicy.get_distribution:  # a subclass overrides it
+            return super()._predict(observation, lstm_states, episode_starts, deterministic)  # type: ignore[arg-type]
+        latent_pi, state = self._seen_by_actor(observation, lstm_states, episode_starts)
+        acted = self._act(latent_pi, deterministic)
+        if acted is not None:
+            return acted.actions, state
+        return self._distribution(latent_pi, observation).get_actions(deterministic=deterministic), state
 
     def predict_values(  # type: ignore[override]
         self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor
@@ -370,8 +392,24 @@ class NCDEPolicy(SavedPolicy):
             lstm = self.lstm_actor
         return lstm(features, lstm_states, episode_starts)  # type: ignore[no-any-return]
 
+    def _seen_by_actor(self, obs: PyTorchObs, lstm_states: State, episode_starts: th.Tensor) -> tuple[th.Tensor, State]:
+        """Return what the actor's head sees, (rows, lstm_output_dim), and its histories after this step."""
+        features = self._features(obs, self.pi_features_extractor)
+        self._check(obs, features, lstm_states, episode_starts)
+        self._check_mask(obs, lstm_states, episode_starts)
+        if self._predicting:
+            self._range_watch.check(self.lstm_actor.learned_range, features[:, :-1], self.pi_features_extractor)
+        return self._process_sequence(features, lstm_states, episode_starts, self.lstm_actor)
+
+    def _act(self, latent_pi: th.Tensor, deterministic: bool) -> Acted | None:
+        """Return what the heads do in NumPy; None where they are to be computed by PyTorch."""
+        numpy = self._own_heads and self._mask is None and not th.is_grad_enabled()
+        if not (numpy and self._heads.suit(latent_pi)):
+            return None
+        return self._heads.act(latent_pi, deterministic)
+
     def _distribution(self, latent_pi: th.Tensor, obs: PyTorchObs) -> Distribution:
-        latent_pi = self.mlp_extractor.forward_actor(latent_pi)
+        latent_pi = self._heads.hidden(latent_pi)
         if self._mask is None:
             return self._get_action_dist_from_latent(latent_pi)
         distribution = self._mask.distribution.proba_distribution(self.action_net(latent_pi))
@@ -379,8 +417,7 @@ class NCDEPolicy(SavedPolicy):
         return distribution
 
     def _value(self, latent_vf: th.Tensor) -> th.Tensor:
-        value: th.Tensor = self.value_net(self.mlp_extractor.forward_critic(latent_vf))
-        return value
+        return self._heads.value(latent_vf)
 
     # What is refused, and what is warned of
 
@@ -405,7 +442,7 @@ class NCDEPolicy(SavedPolicy):
             self._warned_of_device = True
             recommend_cpu(self.device, self.features_extractor)
         elapsed = self.lstm_actor.history.unpack(state)[2][:, -1, -1] if self._guard.timed else None
-        self._guard.watch(features[:, :-1], episode_starts, elapsed)
+        self._guard.watch(features, episode_starts, elapsed)
 
 
 def _needs_states(policy: NCDEPolicy) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,30 @@ def test_time_may_stand_in_the_observation_or_beside_it(timed: Path) -> None:
     for observation, elapsed in log(5):
         action = beside.act(observation, elapsed)
         np.testing.assert_array_equal(inside.act(observation | {"time": np.array([elapsed])}), action)
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "warning"),
+    [
+        (lambda step: 0.7, None),
+        (lambda step: 700.0, "700 passes on average, but 0.7 did in the training"),
+        (lambda step: 0.7 * step, "rises from each observation to the next, as the time since"),
+    ],
+)
+def test_times_of_another_unit_are_warned_of_once(elapsed: Any, warning: str | None, timed: Path) -> None:
+    agent, found = Agent.load(timed), []
+    for step, (observation, _) in enumerate(log(600)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            agent.act(observation, elapsed(step % 200))
+        if step % 200 == 199:
+            agent.reset()
+        found += [(str(each.message), Path(each.filename).name) for each in caught]
+    assert len(found) == (warning is not None)
+    for message, file in found:
+        assert warning is not None
+        assert warning in message
+        assert file == "test_agent.py"  # where the user's line is
 
 
 def test_elapsed_time_counts_in_nominal_steps_where_training_had_none(tmp_path: Path) -> None:

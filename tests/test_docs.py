@@ -303,3 +303,12 @@ def test_figures_of_other_algorithms_are_those_of_the_file() -> None:
             spread = means.std() if len(means) > 1 else 0.0
             expected = f"{means.mean():.1f} +- {spread:.1f} ({means.min():.1f}), {len(means)}" if len(means) else "-"
             assert cell == expected, (task, agent)
+
+
+def test_latencies_are_those_of_the_file() -> None:
+    """Each cell of the page's table."""
+    results = pd.read_csv(DOCS / "deploy.csv")
+    page = (DOCS / "deployment.md").read_text().replace("`", "")
+    cells = [f"{median} / {high}" for median, high in zip(results["median"], results["percentile_99"], strict=True)]
+    for number, name in enumerate(results["agent"].unique()):
+        assert f"| {name} | {' | '.join(cells[3 * number : 3 * number + 3])} |" in page, name

@@ -346,7 +346,7 @@ def test_all_that_field_and_heads_see_is_of_order_1(late: int, missing: bool, tr
     model.learn(2 * 512)
     seen: dict[str, list[th.Tensor]] = {"increments": [], "values": [], "heads": []}
     encoder = model.policy.lstm_actor
-    path, read_out = encoder.path, encoder._read_out
+    path, solve = encoder.path, encoder._solve
 
     def noting_path(*args: Any) -> Any:
         found = path(*args)
@@ -355,12 +355,12 @@ def test_all_that_field_and_heads_see_is_of_order_1(late: int, missing: bool, tr
         seen["values"].append(found.values[-1])
         return found
 
-    def noting_read_out(*args: Any) -> Any:
-        found = read_out(*args)
+    def noting_solve(*args: Any) -> Any:
+        found = solve(*args)
         seen["heads"].append(found)
         return found
 
-    encoder.path, encoder._read_out, encoder._stepper = noting_path, noting_read_out, None
+    encoder.path, encoder._solve, encoder._stepper = noting_path, noting_solve, None
     _, callback = model._setup_learn(10_000, reset_num_timesteps=False)
     model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
     for name, parts in seen.items():

@@ -26,6 +26,7 @@ ROOMS = (
     "arguments",
     "presets",
     "hyperparams",
+    "heads",  # of NCDEPolicy while it acts
     "cde",  # the equation
     "acting",  # a step of it in NumPy
     "history",  # what is remembered

@@ -187,6 +187,7 @@ def test_missing_values_and_traces_of_normalised_observations(traces: Any) -> No
             obs, *_ = env.step(np.zeros(2, np.int64))
 
 
+@pytest.mark.filterwarnings("ignore:The observation has a key")
 @pytest.mark.parametrize(
     "observation", ["multi_discrete", "multi_binary", "discrete", "scalar", "matrix", "dict_scalar", "dict_image"]
 )
@@ -380,3 +381,9 @@ def test_the_space_says_what_it_is_of() -> None:
     assert copy.deepcopy(space) == space
     assert space != spaces.Box(-np.inf, np.inf, space.shape, np.float32)
     assert space.contains(np.zeros(space.shape, np.float32))
+
+
+@pytest.mark.parametrize("wrap", [VecHistory, lambda env: RecurrentPPO("MultiInputNCDEPolicy", env, device="cpu")])
+def test_a_time_that_nobody_named_is_warned_of(wrap: Any) -> None:
+    with pytest.warns(UserWarning, match="has a key 'time', but there is no time_key"):
+        wrap(walk(2, observation="dict"))

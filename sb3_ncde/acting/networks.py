@@ -63,7 +63,7 @@ def softplus_derivative(values: Array) -> Array:
 
 def layer_norm(features: Array) -> Array:
     """Return features, (rows, size), that have a mean of 0 and a variance of 1 in each row, without weights."""
-    mean = _mean(features.shape[1], features.dtype)
+    mean = mean_weights(features.shape[1], features.dtype)
     centred: Array = features - features @ mean
     variance = (centred * centred) @ mean
     variance += 1e-5  # PyTorch's
@@ -73,7 +73,7 @@ def layer_norm(features: Array) -> Array:
 
 
 @cache
-def _mean(size: int, dtype: np.dtype[Any]) -> Array:
+def mean_weights(size: int, dtype: np.dtype[Any]) -> Array:
     """Return the weights of a mean, (size, 1): a product with them takes a third of the time of ``mean()``."""
     return np.full((size, 1), 1 / size, dtype)
 

@@ -4,6 +4,8 @@ z is solved for by :mod:`sb3_ncde.cde.fixed_solve` or :mod:`sb3_ncde.cde.solvers
 rollout by :mod:`sb3_ncde.acting.stepper`.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch as th
@@ -18,7 +20,8 @@ from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
 from sb3_ncde.cde.path import ControlPath, Prepared, control_path
-from sb3_ncde.cde.read_out import FEATURE_NORMS
+from sb3_ncde.cde.read_out import FEATURE_NORMS, seen_beside
+from sb3_ncde.cde.reverse_mode import NORMS
 from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.summary import Summary
 from sb3_ncde.cde.vector_field import VectorField
@@ -98,7 +101,7 @@ class NeuralCDE(nn.Module):
         self._host = EncoderOnHost(self.control, self.initial, self.field, self.read_out, projection)
         self._stepper = arguments.make_stepper(history.layout, self.control_dim, time_scale)
         self.learning = Learning(
-            self.parameters,
+            self._weights,
             scale,
             self._summary_scale,
             self.learned_range,
@@ -106,6 +109,12 @@ class NeuralCDE(nn.Module):
             self.control_dim,
             arguments.rates,
         )
+
+    def _weights(self) -> Iterator[nn.Parameter]:
+        """Yield all parameters; first, as most often one is enough, those that are found without a look for modules."""
+        first: dict[str, nn.Parameter | None] = self._modules["initial"]._modules["0"]._parameters  # type: ignore[union-attr]
+        yield from (weight for weight in first.values() if weight is not None)
+        yield from self.parameters()
 
     def _choose(self, arguments: EncoderArguments) -> None:
         self.arguments = arguments
@@ -182,9 +191,10 @@ class NeuralCDE(nn.Module):
         seen, (first_after, second_after) = self._stepper.step(
             rows[:, :-1], rows[:, -1], histories, starts, weights, key
         )
-        device = first.device
-        after = (th.from_numpy(first_after).to(device), th.from_numpy(second_after).to(device))
-        return th.from_numpy(seen).to(device), after
+        encoded, *after = map(th.from_numpy, (seen, first_after, second_after))
+        if first.device.type != "cpu":
+            encoded, *after = (part.to(first.device) for part in (encoded, *after))
+        return encoded, (after[0], after[1])
 
     def follow(self, packed: Array) -> th.Tensor | None:
         """Encode histories, (N, P), that go on from those of the call before, without gradients.
@@ -213,10 +223,13 @@ class NeuralCDE(nn.Module):
         """Solve the windows of sequences, and return what the heads see at every step, (N * T, output_size)."""
         newest, windows, path = prepared
         step = (windows.knot, windows.window)  # (H, B, ...) -> (N * T, ...)
-        z = self._solve(self.start(windows.features[0]), path, *step)
-        seen = self._read_out(newest, z, path.values[step])
-        self.learning.watch(seen, path, windows.features, *step)
-        return seen
+        beside = None
+        if self.arguments.skip:
+            summary = None if self.summary is None else self.summary(newest[:, :-1])
+            sizes = (self.history.features_dim, self.control_dim)
+            beside = seen_beside(newest, path.values, *step, *sizes, self.time_scale, summary)
+        note = partial(self.learning.note, path, windows.features, *step)
+        return self._solve(self.start(windows.features[0]), path, beside, *step, note)
 
     def append(self, observations: th.Tensor, state: State, episode_starts: th.Tensor) -> tuple[Sequences, State]:
         """Append observations, as :meth:`forward` takes them, to the histories."""
@@ -250,23 +263,37 @@ class NeuralCDE(nn.Module):
         control, counts = self._control(self._held(features)), self.history.layout.counts(features)
         return control_path(control, elapsed, scale, self.arguments.rates, time_scale, counts)
 
-    def _solve(self, start: th.Tensor, path: ControlPath, knot: th.Tensor, window: th.Tensor) -> th.Tensor:
-        """Return z at some observations of windows, (rows, Z).
+    def _solve(
+        self,
+        start: th.Tensor,
+        path: ControlPath,
+        beside: th.Tensor | None,
+        knot: th.Tensor,
+        window: th.Tensor,
+        note: Callable[[th.Tensor], None],
+    ) -> th.Tensor:
+        """Return what the heads see at some observations of windows, (rows, output_size).
 
         :param start: what z is made of at the first observation, (B, inputs)
         :param path: through the observations of B windows
+        :param beside: what they see beside z, (rows, numbers), or None
         :param knot: of each row, (rows,)
         :param window: of each row, (rows,)
+        :param note: is told the gradient of what is returned
         """
         pieces = self.interpolation.pieces
         if isinstance(self.solver, FixedSolver):
             curve = self.interpolation.through(path, path.values if self.arguments.path_in_field else None)
             if suits(start, self.field, curve):
                 rows = (pieces * knot.numpy(), window.numpy())
-                return solve(self.initial, self.field, self.solver, start, curve, *rows)
+                solved = partial(solve, self.initial, self.field, self.solver, start, curve, *rows)
+                if self.read_out is None and self.arguments.feature_norm in NORMS:
+                    return solved(self.arguments.feature_norm, beside, note)
+                return self._read_out(solved(), beside, note)
         curve = self.curve(path)
         field, parameters = self.field.product(), self.field.product_parameters()
-        return self.solver.integrate(field, self.initial(start), curve, parameters)[pieces * knot, window]
+        z = self.solver.integrate(field, self.initial(start), curve, parameters)[pieces * knot, window]
+        return self._read_out(z, beside, note)
 
     def curve(self, path: ControlPath) -> Interpolation:
         """Return the curve through the observations of a path, and what the field sees of it."""
@@ -276,20 +303,11 @@ class NeuralCDE(nn.Module):
         """Return what the path runs through: the features, or their projection."""
         return features if self.control is None else self.control(features)
 
-    def _read_out(self, newest: th.Tensor, z: th.Tensor, values: th.Tensor) -> th.Tensor:
-        """Return what the heads see, (rows, output_size).
-
-        :param newest: slot of each row's newest observation, (rows, slot_size)
-        :param z: there, (rows, Z)
-        :param values: of the path there, (rows, V)
-        """
-        if self.read_out is not None:
-            z = self.read_out(z)
-        z = self.feature_norm(z)
-        if not self.arguments.skip:
-            return z
-        elapsed = newest[:, -1:] * self.time_scale
-        parts = [z, self._held(newest[:, :-1]), elapsed, values[:, self.control_dim :]]
-        if self.summary is not None:
-            parts.append(self.summary(newest[:, :-1]))
-        return th.cat(parts, dim=1)
+    def _read_out(self, z: th.Tensor, beside: th.Tensor | None, note: Callable[[th.Tensor], None]) -> th.Tensor:
+        """Return what the heads see, (rows, output_size), of z, (rows, Z), and of what they see beside it."""
+        seen = self.feature_norm(z if self.read_out is None else self.read_out(z))
+        if beside is not None:
+            seen = th.cat((seen, beside), dim=1)
+        if seen.requires_grad:
+            seen.register_hook(note)  # type: ignore[no-untyped-call]
+        return seen

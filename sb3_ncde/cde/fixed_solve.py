@@ -6,6 +6,7 @@ several times what it costs in NumPy, and again in the backward pass. Here the g
 together. :class:`sb3_ncde.cde.solvers.FixedSolver` does the same in PyTorch; tests hold the two together.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from sb3_ncde.cde.interpolation import Interpolation
-from sb3_ncde.cde.reverse_mode import Evaluations, Initial, Plan
+from sb3_ncde.cde.reverse_mode import NORMS, Evaluations, Initial, Plan
 from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.window_rule import Integers
@@ -29,9 +30,8 @@ def suits(start: th.Tensor, field: VectorField, path: Interpolation) -> bool:
     :param start: what z is made of at the first knot, (B, inputs)
     :param path: over I intervals
     """
-    widest = max(layer.out_features for layer in field.layers)
     on_host = start.device.type == "cpu" and start.dtype in (th.float32, th.float64)
-    return on_host and len(path.increments) > 0 and len(start) * widest <= MOST_NUMBERS
+    return on_host and len(path.increments) > 0 and len(start) * field.widest <= MOST_NUMBERS
 
 
 def solve(
@@ -42,8 +42,11 @@ def solve(
     path: Interpolation,
     knot: Integers,
     window: Integers,
+    norm: str = "none",
+    beside: th.Tensor | None = None,
+    note: Callable[[th.Tensor], None] | None = None,
 ) -> th.Tensor:
-    """Return z at some knots of a path through B windows, (rows, Z).
+    """Return z at some knots of a path through B windows, normed, and with other numbers beside it, (rows, Z + n).
 
     :param initial: the network that makes z at the first knot; linear layers with ReLU between them
     :param field: f
@@ -51,20 +54,29 @@ def solve(
     :param path: over I intervals, with the path's values, (I + 1, B, V), as its drive, or None
     :param knot: of each row, (rows,)
     :param window: of each row; no two rows have the same of both, (rows,)
+    :param norm: that z passes through, a name in :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`
+    :param beside: what stands beside it, (rows, n), or None
+    :param note: is told the gradient of what is returned, as a hook on it would be
     """
-    steps, nodes = solver.steps, solver.tableau.nodes
-    places = sorted({(step + node) / steps for step in range(steps) for node in nodes})
-    slopes = th.stack([path.slope(place) for place in places])  # (P, I, B, C)
+    steps, places = solver.steps, solver.places
+    slopes = _stacked([path.slope(place) for place in places])  # (P, I, B, C)
     at_places = [values for values in map(path.drive_at, places) if values is not None]
-    values = th.stack(at_places) if at_places else None  # (P, I, B, V)
+    values = _stacked(at_places) if at_places else None  # (P, I, B, V)
     layers = [layer for layer in initial if isinstance(layer, nn.Linear)]
     layers += field.layers
     weights = [layer.weight for layer in layers]
     biases = [layer.bias for layer in layers]
     drive = None if field.drive_layer is None else field.drive_layer.weight
-    plan = Plan(solver.tableau, steps, places, len(layers) - len(field.layers), (knot, window))
-    z: th.Tensor = _Solve.apply(plan, start, slopes, values, drive, *weights, *biases)  # type: ignore[no-untyped-call]
-    return z
+    plan = Plan(solver.tableau, steps, places, len(layers) - len(field.layers), (knot, window), norm, note)
+    seen: th.Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
+        plan, start, slopes, values, beside, drive, *weights, *biases
+    )
+    return seen
+
+
+def _stacked(tensors: list[th.Tensor]) -> th.Tensor:
+    """Return tensors as one, with a dimension more."""
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else th.stack(tensors)
 
 
 class _Solve(th.autograd.Function):
@@ -78,15 +90,16 @@ class _Solve(th.autograd.Function):
         start: th.Tensor,
         slopes: th.Tensor,
         values: th.Tensor | None,
+        beside: th.Tensor | None,
         drive: th.Tensor | None,
         *parameters: th.Tensor,
     ) -> th.Tensor:
-        """Return z, (rows, Z)."""
+        """Return z and what stands beside it, (rows, Z + n)."""
         ctx.save_for_backward(start, slopes, values, drive, *parameters)
         arrays = [parameter.numpy() for parameter in parameters]
         weights, biases = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
         first = plan.n_initial
-        ctx.rows = plan.rows
+        ctx.rows, ctx.note = plan.rows, plan.note
         ctx.drive = None if drive is None else drive.numpy()
         ctx.initial = Initial(start.numpy(), weights[:first], biases[:first])
         ctx.evaluations = Evaluations(
@@ -98,21 +111,25 @@ class _Solve(th.autograd.Function):
             weights[first:],
             biases[first:],
         )
-        return th.from_numpy(ctx.evaluations.forward()[plan.rows])
+        z, ctx.pull = NORMS[plan.norm](ctx.evaluations.forward()[plan.rows])
+        return th.from_numpy(z if beside is None else np.concatenate((z, beside.numpy()), axis=1))
 
     @staticmethod
     @once_differentiable
     @np.errstate(all="ignore")
-    def backward(ctx: Any, of_rows: th.Tensor) -> Any:
+    def backward(ctx: Any, of_seen: th.Tensor) -> Any:
         """Return the gradients of all that is learned."""
+        if ctx.note is not None:
+            ctx.note(of_seen)
         ctx.saved_tensors  # noqa: B018  (raises RuntimeError if one of them has been changed in place since)
         evaluations: Evaluations = ctx.evaluations
         initial: Initial = ctx.initial
         of_knots = np.zeros_like(evaluations.knots)
-        of_knots[ctx.rows] = of_rows.numpy()
+        size = of_knots.shape[-1]
+        of_knots[ctx.rows] = ctx.pull(of_seen.numpy()[:, :size])
         evaluations.backward(of_knots)
         initial.backward(evaluations.of_initial)
-        _, of_start, of_slopes, of_values, of_drive, *needed = ctx.needs_input_grad
+        _, of_start, of_slopes, of_values, of_beside, of_drive, *needed = ctx.needs_input_grad
         gradients = [*map(initial.of_weight, range(len(initial.weights)))]
         gradients += map(evaluations.of_weight, range(len(evaluations.weights)))
         gradients += map(initial.of_bias, range(len(initial.weights)))
@@ -122,6 +139,7 @@ class _Solve(th.autograd.Function):
             th.from_numpy(initial.of_start()) if of_start else None,
             th.from_numpy(evaluations.of_slopes()) if of_slopes else None,
             th.from_numpy(evaluations.of_values(ctx.drive)) if of_values else None,
+            of_seen[:, size:] if of_beside else None,
             evaluations.of_drive() if of_drive else None,
             *(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)),
         )

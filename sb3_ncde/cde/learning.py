@@ -10,8 +10,7 @@ Acting, evaluating and gradients without an optimizer's step do not change them.
 
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -21,12 +20,14 @@ from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.path import ControlPath, newest_changes
 from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.learned_range import LearnedRange
-from sb3_ncde.history.window_rule import Array
+from sb3_ncde.history.window_rule import Array, Integers
 
 MAX_PENDING = 64
 """Backward passes before one optimizer's step that are kept."""
 MAX_SETTLED = 64
 """Minibatches that wait to be taken in together."""
+MOST_NUMBERS = 2**21
+"""Of observations in all of their windows: of images' features fewer minibatches wait."""
 
 
 class Rollout:
@@ -39,10 +40,25 @@ class Rollout:
         self.learned = False  # whether something has been learned since
 
 
+class Noted(NamedTuple):
+    """Rows of a loss that has been backpropagated, as they stand in the windows that were solved for it.
+
+    :param path: through the windows
+    :param slots: of their observations, but for elapsed times, (H, B, slot_size - 1)
+    :param knot: of each row, (rows,)
+    :param window: of each row, (rows,)
+    """
+
+    path: ControlPath
+    slots: Array
+    knot: Integers
+    window: Integers
+
+
 class Learning:
     """Takes what an encoder learns from into its statistics.
 
-    :param weights: returns the encoder's parameters
+    :param weights: returns the encoder's parameters; some may come twice
     :param scale: of increments; None: it stays as it is
     :param summary_scale: of the numbers of summaries, where there are traces
     :param learned_range: of the features
@@ -70,8 +86,8 @@ class Learning:
         self.rates = rates
         self.rollout = Rollout()
         self.rollout.members.append(self)
-        self._pending: list[tuple[Array, ...]] = []
-        self._settled: list[tuple[Array, ...]] = []
+        self._pending: list[Noted] = []
+        self._settled: list[Noted] = []
 
     def share(self, other: "Learning") -> None:
         """Have scales and rollout in common with another encoder's."""
@@ -103,18 +119,7 @@ class Learning:
             if scale is not None:
                 scale.renew()
 
-    def watch(self, seen: th.Tensor, path: ControlPath, slots: th.Tensor, *place: th.Tensor) -> None:
-        """Note the rows that a loss will be made of, once it is backpropagated.
-
-        :param seen: what the heads see, (rows, output_size)
-        :param path: through the windows that were solved for it
-        :param slots: of their observations, but for elapsed times, (H, B, slot_size - 1)
-        :param place: knot and window of each row, (rows,) each
-        """
-        if seen.requires_grad:
-            seen.register_hook(partial(self._note, path, slots, *place))  # type: ignore[no-untyped-call]
-
-    def _note(
+    def note(
         self,
         path: ControlPath,
         slots: th.Tensor,
@@ -122,18 +127,28 @@ class Learning:
         window: th.Tensor,
         gradient: th.Tensor,
     ) -> None:
-        """Note rows in the backward pass, before the optimizer's step. Those without a gradient are padding.
+        """Note rows of a loss as it is backpropagated. Those without a gradient are padding.
 
+        :param path: through the windows that were solved for what the heads see
+        :param slots: of their observations, but for elapsed times, (H, B, slot_size - 1)
+        :param knot: of each row, (rows,)
+        :param window: of each row, (rows,)
         :param gradient: of what the heads see, (rows, output_size)
         """
         weight = next((weight for weight in self.weights() if weight.requires_grad), None)
-        if weight is None or weight.grad is None or not bool(weight.grad.any()):
+        if weight is None or weight.grad is None or not weight.grad.numpy(force=True).any():
             self._pending = []  # of gradients that were thrown away: an analysis, or a step without this encoder
-        counted = gradient.numpy(force=True).any(axis=1)
-        knots, windows = knot.numpy(force=True)[counted], window.numpy(force=True)[counted]
-        numbers, layout = slots.numpy(force=True), self.layout
-        rows = numbers[knots, windows]
-        newest, counts, counted_now = rows[:, : layout.features_dim], layout.counts(numbers), layout.counts(rows)
+        counted = np.add.reduce(np.abs(gradient.numpy(force=True)), axis=1) > 0
+        places = (knot.numpy(force=True)[counted], window.numpy(force=True)[counted])
+        noted = Noted(ControlPath(*map(th.Tensor.detach, path)), slots.numpy(force=True), *places)
+        self._pending = [*self._pending[1 - MAX_PENDING :], noted]
+        _PENDING.add(self)
+
+    def _numbers(self, noted: Noted) -> tuple[Array, ...]:
+        """Return features, changes, and where there are traces summaries, of rows: what the statistics are of."""
+        path, slots, knot, window = noted
+        layout, rows = self.layout, slots[knot, window]
+        newest, counts, counted_now = rows[:, : layout.features_dim], layout.counts(slots), layout.counts(rows)
         if counted_now is not None:
             newest = np.where(counted_now == 0, np.nan, newest)
         summaries: tuple[Array, ...] = ()
@@ -143,10 +158,9 @@ class Learning:
                 unseen = np.tile(counted_now == 0, layout.traces.n_groups)
                 summary[:, : unseen.shape[1]][unseen] = np.nan
             summaries = (summary,)
-        inner = knots > 0
-        changes = newest_changes(path, self.control_dim, counts, knots[inner], windows[inner], self.rates)
-        self._pending = [*self._pending[1 - MAX_PENDING :], (newest, changes, *summaries)]
-        _PENDING.add(self)
+        inner = knot > 0
+        changes = newest_changes(path, self.control_dim, counts, knot[inner], window[inner], self.rates)
+        return newest, changes, *summaries
 
     def settle(self, optimizer: th.optim.Optimizer) -> None:
         """Take in what was noted since the optimizer's step before.
@@ -163,7 +177,7 @@ class Learning:
         if not self.rollout.acted:  # nothing has been acted on that the scale would have to stay the same for
             self.take_in()
             self._renew()
-        elif len(self._settled) >= MAX_SETTLED:
+        elif len(self._settled) >= min(MAX_SETTLED, MOST_NUMBERS / self._settled[-1].slots.size):
             self.take_in()
 
     def take_in_all(self) -> None:
@@ -172,13 +186,14 @@ class Learning:
             member.take_in()
 
     def take_in(self) -> None:
-        """Take what is settled into the statistics. It is done for many minibatches together, which is quicker.
+        """Take what is settled into the statistics. It is done for many minibatches in a row, which is quicker.
 
         It is called before the statistics are used, saved or copied.
         """
         if not self._settled:
             return
-        newest, changes, *summaries = map(np.concatenate, zip(*self._settled, strict=True))
+        numbers = map(self._numbers, self._settled)
+        newest, changes, *summaries = map(np.concatenate, zip(*numbers, strict=True))
         self._settled = []
         self.learned_range.learn(newest)
         if self.scale is not None:

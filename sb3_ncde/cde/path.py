@@ -119,9 +119,9 @@ def path_of_data(
         slopes = values[..., size : 2 * size]
         slopes[0] = 0.0
         slopes[1:] = change / np.maximum(taken, SHORTEST) * scale[size:]
-        timed = taken > 0
-        if not timed.all():
-            slopes[:] = _newest(slopes, np.broadcast_to(timed, change.shape))
+        untimed = taken <= 0
+        for interval in untimed.any(axis=(1, 2)).nonzero()[0]:  # in their order: the last slope is held
+            np.copyto(slopes[interval + 1], slopes[interval], where=untimed[interval])
         np.subtract(slopes[1:], slopes[:-1], out=increments[..., place + size : place + 2 * size])
     return increments, values, step
 

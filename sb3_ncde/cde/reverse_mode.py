@@ -1,15 +1,17 @@
 """A solve by fixed steps in NumPy, and its gradient: reverse mode through the steps of an explicit Runge-Kutta method.
 
-The solve is discretised first and then differentiated, so that the gradient is that of the numbers that it gives.
+The solve is discretised first and then differentiated, so that the gradient is that of the numbers that it gives. What
+z passes through on its way to the heads is here as well.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 
-from sb3_ncde.acting.networks import Layer, linear, relu, softplus, softplus_derivative
+from sb3_ncde.acting.networks import Layer, linear, mean_weights, relu, softplus, softplus_derivative
 from sb3_ncde.acting.solver import combine
 from sb3_ncde.acting.tableaus import Tableau
 from sb3_ncde.history.window_rule import Array, Integers
@@ -23,6 +25,8 @@ class Plan(NamedTuple):
     :param places: fractions of an interval at which the field is evaluated, ascending
     :param n_initial: layers of the initial network; those of the field stand behind them
     :param rows: knots and windows at which z is asked for, (rows,) each
+    :param norm: what z passes through there, a name in :data:`NORMS`
+    :param note: is told the gradient of what is made of that, or None
     """
 
     tableau: Tableau
@@ -30,6 +34,8 @@ class Plan(NamedTuple):
     places: Sequence[float]
     n_initial: int
     rows: tuple[Integers, Integers]
+    norm: str
+    note: Callable[[th.Tensor], None] | None
 
 
 class Initial:
@@ -154,10 +160,11 @@ class Evaluations:
         self.of_before = [softplus_derivative(before) for before in self.before]
         self.of_before.append(1.0 - np.square(self.after[-1]))
         places = [place for stages in self.place for place in stages]
-        # Each slope beside each number of z, (I, places, B, Z * C): a product of whole rows is quicker.
-        of_matrices = np.tile(self.slopes[places].swapaxes(0, 1), self.z.shape[-1])
+        # Each slope beside each number of z, (I, places, B, Z * C): products of whole rows are quicker.
+        slopes = self.slopes[0] if len(self.slopes) == 1 == len(places) else self.slopes[places].swapaxes(0, 1)
+        of_matrices = slopes.reshape(-1, self.channels) @ _repeated(self.z.shape[-1], self.channels, self.z.dtype)
         self.of_before[-1] *= of_matrices.reshape(self.of_before[-1].shape)
-        spread = np.repeat(np.eye(self.z.shape[-1], dtype=self.z.dtype), self.channels, axis=1)  # (Z, Z * C)
+        spread = _spread(self.z.shape[-1], self.channels, self.z.dtype)  # (Z, Z * C)
         of_z = of_knots[-1]
         of_products: list[Array] = []  # of f(z, X) dX, from the last evaluation to the first
         evaluation = len(self.z)
@@ -224,6 +231,54 @@ class Evaluations:
         for index, place in enumerate(places):
             summed[place] += by_interval[:, index]
         return summed
+
+
+@cache
+def _spread(latent_size: int, channels: int, dtype: np.dtype[Any]) -> Array:
+    """Return what puts each number of z beside itself, once a channel, (Z, Z * C)."""
+    spread: Array = np.repeat(np.eye(latent_size, dtype=dtype), channels, axis=1)
+    return spread
+
+
+@cache
+def _repeated(latent_size: int, channels: int, dtype: np.dtype[Any]) -> Array:
+    """Return what puts all channels beside themselves, once for each number of z, (C, Z * C)."""
+    repeated: Array = np.tile(np.eye(channels, dtype=dtype), latent_size)
+    return repeated
+
+
+Pull = Callable[[Array], Array]
+"""From the gradient of an output, (rows, size), to that of the input."""
+
+
+def _tanh(rows: Array) -> tuple[Array, Pull]:
+    out = np.tanh(rows)
+    return out, lambda gradient: gradient * (1.0 - out * out)
+
+
+def _layer_norm(rows: Array) -> tuple[Array, Pull]:
+    mean = mean_weights(rows.shape[1], rows.dtype)
+    out = rows - rows @ mean
+    deviation = np.sqrt((out * out) @ mean + 1e-5)  # PyTorch's
+    out /= deviation
+
+    def pull(gradient: Array) -> Array:
+        of_rows: Array = gradient - gradient @ mean
+        of_rows -= out * ((gradient * out) @ mean)
+        of_rows /= deviation
+        return of_rows
+
+    return out, pull
+
+
+NORMS: dict[str, Callable[[Array], tuple[Array, Pull]]] = {
+    "tanh": _tanh,
+    "layer_norm": _layer_norm,
+    "none": lambda rows: (rows, lambda gradient: gradient),
+}
+"""By the names of :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: outputs for features (rows, size), and their pull.
+
+Of another norm PyTorch finds the gradient."""
 
 
 def _flat(rows: Array) -> th.Tensor:

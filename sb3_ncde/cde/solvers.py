@@ -65,6 +65,8 @@ class FixedSolver(Solver):
     def __init__(self, name: str, steps: int = 1) -> None:
         self.tableau = SOLVERS[name]
         self.steps = steps
+        # Fractions of an interval at which it evaluates the field, ascending.
+        self.places = sorted({(step + node) / steps for step in range(steps) for node in self.tableau.nodes})
 
     def integrate(
         self, field: Field, initial: th.Tensor, path: Interpolation, parameters: tuple[th.Tensor, ...] = ()

@@ -31,6 +31,7 @@ class VectorField(nn.Module):
         sizes = [latent_size, *[width] * depth, latent_size * channels]
         linears = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes)]
         self.layers = cast(Sequence[nn.Linear], nn.ModuleList(linears))
+        self.widest = max(sizes[1:])
         self.drive_layer = nn.Linear(drive_size, sizes[1], bias=False) if drive_size else None
 
     def drive(self, values: th.Tensor) -> th.Tensor | None:

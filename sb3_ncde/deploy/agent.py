@@ -1,11 +1,13 @@
 """Agent: a trained agent in NumPy alone, from one file, for robots."""
 
+import warnings
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sb3_ncde.acting.stepper import Stepper
 from sb3_ncde.deploy.contents import Tree, metadata_of, read
@@ -14,6 +16,7 @@ from sb3_ncde.deploy.heads import Action, Heads
 from sb3_ncde.deploy.intake import Intake, check_histories
 from sb3_ncde.deploy.numpy_arrays import NUMPY
 from sb3_ncde.deploy.observation import Clock, Input, features_of
+from sb3_ncde.history.clock_watch import ClockWatch
 from sb3_ncde.history.window_rule import Array
 
 
@@ -48,6 +51,7 @@ class Agent:
             self._judge, self._judging = Stepper(description_of(judging)), weights_of(judging)
         self._state: tuple[Array, Array] | None = None
         self._starts = np.zeros(0, bool)
+        self._clock_watch = ClockWatch(self._clock.kind == "timestamp")
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Agent":
@@ -165,4 +169,27 @@ class Agent:
                 seen, _ = self._judge.step(*step, self._judging, b"")
             outputs |= self._heads.judge(NUMPY, seen)
         self._state, self._starts = after, np.zeros(given.n_envs, bool)
+        self._watch_clock(begins)
         return outputs, given.alone
+
+    def _watch_clock(self, begins: npt.NDArray[np.bool_]) -> None:
+        """Warn once of times that are another's than those of the training.
+
+        :param begins: whether the newest observation is the first of its episode, (N,)
+        """
+        assert self._state is not None
+        newest = self._layout.packed_size - 1 - self._state[0].shape[2]  # the elapsed time in the second half
+        suspicion = self._clock_watch.check(self._state[1][0, :, newest], begins)
+        if suspicion is not None and suspicion.mean is None:
+            warnings.warn(
+                "The elapsed time rises from each observation to the next, as the time since a beginning does: pass "
+                "the time since the observation before.",
+                stacklevel=4,
+            )
+        elif suspicion is not None and suspicion.mean is not None:
+            observed = float(f"{suspicion.mean * self._clock.unit:.2g}")
+            warnings.warn(
+                f"From one observation to the next {observed:g} passes on average, but {self._clock.unit:g} did in the "
+                "training: pass the time in the unit of the training.",
+                stacklevel=4,
+            )

@@ -8,78 +8,8 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
+from sb3_ncde.history.clock_watch import LEAST_ROWS, LEAST_STEPS
 from sb3_ncde.history.learned_range import LearnedRange
-from sb3_ncde.history.validation import NORMALIZED_TIME
-
-LEAST_STEPS = 100
-"""Observations of each environment before anything is judged: several decisions may be made at one instant."""
-LEAST_ROWS = 256
-"""Observations of all environments together before anything is judged."""
-FAR_FROM_DT = 10.0
-"""Ratio of ``dt`` and the mean elapsed time from which on one of them is a mistake: rates are bounded at dt / 10."""
-
-LONGEST_RISE = 20
-"""Observations in a row, in every environment, after which an elapsed time that always rises looks like a timestamp."""
-
-
-class ClockWatch:
-    """Compares ``dt`` with the time that passes from one observation to the next.
-
-    A ``dt`` left at its default shows so, and a time that has been normalised, which is about 0 on average. So does a
-    timestamp that is taken for an elapsed time: it rises at every observation of an episode.
-
-    :param dt: the nominal time between two observations
-    :param timestamps: whether times are timestamps
-    """
-
-    def __init__(self, dt: float, timestamps: bool) -> None:
-        self._dt = dt
-        self._timestamps = timestamps
-        self._last: th.Tensor | float = 0.0
-        self._rising: th.Tensor | float = 0.0
-        self._calls = 0
-        self._steps: th.Tensor | float = 0.0
-        self._elapsed: th.Tensor | float = 0.0
-        self._judged = False
-
-    def check(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> None:
-        """Take in a step of N environments: nominal steps since the observation before, (N,); warn once."""
-        if self._judged:
-            return
-        self._calls += 1
-        self._steps = self._steps + (episode_starts.flatten() == 0).sum()
-        self._elapsed = self._elapsed + elapsed.sum()
-        if not self._timestamps and self._counts_up(elapsed, episode_starts.flatten()):
-            self._judged = True
-            warnings.warn(
-                f"The elapsed time rises from each observation to the next, {LONGEST_RISE} in a row in every "
-                "environment: if it counts up within the episode, set time_kind='timestamp' in policy_kwargs, or in "
-                "VecHistory.",
-                stacklevel=4,
-            )
-            return
-        if self._calls < LEAST_STEPS or self._calls * len(elapsed) < LEAST_ROWS or not float(self._steps):
-            return
-        self._judged = True
-        mean = float(self._elapsed) / float(self._steps)
-        if 1 / FAR_FROM_DT <= mean <= FAR_FROM_DT:
-            return
-        observed = float(f"{mean * self._dt:.2g}")
-        # Normalised, a constant time is 0 but for rounding errors.
-        advice = f"set dt={observed:g} in policy_kwargs, or in VecHistory. " if mean > 1e-4 else ""
-        warnings.warn(
-            f"From one observation to the next {observed:g} passes on average (of {float(self._steps):.0f}), but "
-            f"dt={self._dt:g}, which should be about as much: {advice or 'hardly any time passes. '}{NORMALIZED_TIME}",
-            stacklevel=4,
-        )
-
-    def _counts_up(self, elapsed: th.Tensor, episode_starts: th.Tensor) -> bool:
-        """Return whether the time has risen at each of so many observations in a row, in every environment."""
-        if isinstance(self._last, th.Tensor) and self._last.shape != elapsed.shape:  # other environments
-            self._rising, self._last = 0.0, 0.0
-        self._rising = th.where((elapsed > self._last) & (episode_starts == 0), self._rising + 1, 0.0)
-        self._last = elapsed
-        return bool(self._rising.min() >= LONGEST_RISE)
 
 
 class FailureWatch:

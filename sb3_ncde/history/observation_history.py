@@ -194,8 +194,12 @@ class ObservationHistory:
         """Return the observations of the episode up to each step, and those in the window, (N, T) each."""
         before = count.astype(np.int64)[:, None]  # (N, 1)
         step = np.arange(episode_starts.shape[1])  # (T,)
-        # The step at which the episode of each step began; -1: before the sequence.
-        start = np.maximum.accumulate(np.where(episode_starts > 0, step, -1), axis=1)
-        seen = np.where(start >= 0, step - start, step + before) + 1
         # A history that has dropped observations goes on like one that never had them.
-        return seen, self.rule.points(np.where(start >= 0, seen, step + self.rule.points(before) + 1))
+        seen, held = step + before + 1, step + self.rule.points(before) + 1
+        begins = episode_starts > 0
+        if begins.any():
+            # The step at which the episode of each step began; -1: before the sequence.
+            start = np.maximum.accumulate(np.where(begins, step, -1), axis=1)
+            since = step - start + 1
+            seen, held = np.where(start >= 0, since, seen), np.where(start >= 0, since, held)
+        return seen, self.rule.points(held)

@@ -1,5 +1,6 @@
 """Where the time of an observation is read."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 TIME_KINDS = ("elapsed", "timestamp")
 """What an observed time may be: since the observation before, or within the episode."""
+NAMES_OF_TIME = ("time", "elapsed", "timestamp")
+"""Keys of an observation that are most likely its time."""
 
 
 class TimeSource:
@@ -23,9 +26,11 @@ class TimeSource:
     def __init__(self, observation_space: spaces.Space[Any], time_key: str | int | None) -> None:
         self.key = time_key
         self.features_space = observation_space
-        if isinstance(time_key, str):
+        if time_key is None:
+            _warn_of_time_among_features(observation_space)
+        elif isinstance(time_key, str):
             self.features_space = self._without_key(observation_space, time_key)
-        elif time_key is not None:
+        else:
             self.features_space = self._without_column(observation_space, time_key)
             self.key = time_key % (len(self.features_space.low) + 1)  # a negative column counts from the end
 
@@ -72,3 +77,15 @@ class TimeSource:
             return rest, observation[str(self.key)].flatten()
         column = int(self.key)
         return th.cat((observation[:, :column], observation[:, column + 1 :]), dim=1), observation[:, column]
+
+
+def _warn_of_time_among_features(space: spaces.Space[Any]) -> None:
+    for name in NAMES_OF_TIME:
+        part = space.spaces.get(name) if isinstance(space, spaces.Dict) else None
+        if isinstance(part, spaces.Box) and int(np.prod(part.shape)) == 1:
+            warnings.warn(
+                f"The observation has a key {name!r}, but there is no time_key: it is a feature like the others, and "
+                f"all observations count as one step apart. If it is the time, pass time_key={name!r}; if it is none, "
+                "another name tells so.",
+                stacklevel=6,
+            )

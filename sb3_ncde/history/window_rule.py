@@ -18,6 +18,9 @@ Integers = npt.NDArray[np.int64]
 _COUNTED = 2**20
 """About the count of observations at which it starts over, since float32 counts no further than 2**24."""
 
+_LOOKED_UP = 2**12
+"""Observations of an episode up to which a table says what the window holds."""
+
 
 class Phases(NamedTuple):
     """What a step does, by its *phase*: the observations of the episode, from some number on counted in a circle.
@@ -61,8 +64,16 @@ class WindowRule:
 
     def points(self, seen: Integers) -> Integers:
         """Return n, the observations that the window holds once ``seen`` observations of the episode are in."""
+        return self._points[seen] if seen.max(initial=0) < len(self._points) else self._count_points(seen)
+
+    def _count_points(self, seen: Integers) -> Integers:
         full, hop = self.history_length, self.hop_length
         return np.where(seen <= full, seen, full - hop + 1 + (seen - full - 1) % hop)
+
+    @cached_property
+    def _points(self) -> Integers:
+        """Those of the first steps, looked up in a fraction of the time."""
+        return self._count_points(np.arange(_LOOKED_UP))
 
     @cached_property
     def _period(self) -> int:

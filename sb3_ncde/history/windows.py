@@ -49,8 +49,9 @@ class Sequences(NamedTuple):
     def newest(self) -> th.Tensor:
         """Return the slots of the new observations, (N * T, slot_size)."""
         n_steps = self.points.shape[1]
-        new = self._tensor(self.line[:, -n_steps:]) if self.learned is None else self.learned[:, -n_steps:]
-        return new.flatten(0, 1)
+        if self.learned is None:
+            return self._tensor(self.line[:, -n_steps:].reshape(-1, self.line.shape[2]))
+        return self.learned[:, -n_steps:].flatten(0, 1)
 
     def windows(self) -> Windows:
         """Cut the sequences into windows, one for all steps in a row that share their oldest observation."""
@@ -64,16 +65,21 @@ class Sequences(NamedTuple):
         opens[0] = True
         np.not_equal(oldest[1:], oldest[:-1], out=opens[1:])
         first = opens.nonzero()[0]  # (B,)
-        begin, end = oldest[first], newest[np.append(first[1:], oldest.size) - 1]
+        last = np.empty_like(first)
+        last[:-1], last[-1] = first[1:] - 1, oldest.size - 1
+        begin, end = oldest[first], newest[last]
         place = begin + np.arange((end - begin).max() + 1)[:, None]  # (H, B)
-        inside = np.minimum(place, end)
+        inside, repeated = np.minimum(place, end), place > end
         if self.learned is None:
-            observations = self._tensor(self.line.reshape(-1, width)[inside])
+            observations = self.line.reshape(-1, width)[inside]
+            observations[repeated, -1] = 0.0
+            features, elapsed = self._tensor(observations[..., :-1]), self._tensor(observations[..., -1])
         else:
-            observations = self.learned.flatten(0, 1)[self._tensor(inside)]
-        features, elapsed = observations[..., :-1], observations[..., -1] * self._tensor(place <= end)
-        knot, window = self._tensor(points - 1), self._tensor(np.cumsum(opens) - 1)
-        return Windows(features, elapsed, knot, window)
+            slots = self.learned.flatten(0, 1)[self._tensor(inside)]
+            features, elapsed = slots[..., :-1], slots[..., -1].masked_fill(self._tensor(repeated), 0.0)
+        window = opens.cumsum()
+        window -= 1
+        return Windows(features, elapsed, self._tensor(points - 1), self._tensor(window))
 
     def _tensor(self, values: npt.NDArray[np.generic]) -> th.Tensor:
         return th.from_numpy(values).to(self.device)

@@ -66,6 +66,7 @@ def test_an_image_that_is_normalised_is_evaluated() -> None:
     assert len(evaluate_grid(model, lambda period, drop_rate: RandomWalk("image"), n_episodes=1, n_envs=1)) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The observation has a key")
 @pytest.mark.parametrize("observation", ["box", "dict", "dict_image"])
 def test_another_environment_is_refused_though_its_observations_are_normalised(observation: str) -> None:
     """R5, the other side: what is compared after normalising is still compared, bounds and all."""

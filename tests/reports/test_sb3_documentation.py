@@ -1013,6 +1013,7 @@ def test_the_evaluation_helper() -> None:
     evaluate_policy(timed, walks(5, **kwargs), 7)
 
 
+@pytest.mark.filterwarnings("ignore:The observation has a key")
 def test_an_own_name_for_a_policy() -> None:
     """Developer Guide, Policy Structure, and changelog 1.5.0: names of policies are in policy_aliases."""
     own: Any = type("Own", (MultiInputNCDEPolicy,), {})

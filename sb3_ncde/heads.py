@@ -1,0 +1,209 @@
+"""The heads of NCDEPolicy: from what they see to actions and values. While it acts, in NumPy.
+
+For a handful of rows PyTorch spends its time in the calls: in a rollout the heads and their distribution cost more in
+PyTorch than the encoder does in NumPy, and in an update the calls of modules cost half of what they compute. Whatever
+is not known here goes through the policy's modules as ever.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    Distribution,
+    StateDependentNoiseDistribution,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import MlpExtractor
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_ncde.acting.distributions import categorical, gaussian, state_dependent
+from sb3_ncde.acting.networks import Layer, linear, relu
+from sb3_ncde.cde.host_weights import HostWeights, on_host
+from sb3_ncde.history.window_rule import Array
+
+ACTIVATIONS: dict[type[Any], tuple[Callable[[Array], Array], Callable[[th.Tensor], th.Tensor]]] = {
+    nn.Tanh: (np.tanh, th.tanh),
+    nn.ReLU: (relu, th.relu),
+}
+"""In NumPy and in PyTorch, by type; not by a subclass, which may do something else."""
+
+
+class Acted(NamedTuple):
+    """What the actor's head makes of N rows.
+
+    :param actions: (N, *shape of an action)
+    :param log_prob: of them, (N,)
+    """
+
+    actions: th.Tensor
+    log_prob: th.Tensor
+
+
+class Heads:
+    """Actor's and critic's head of a policy, computed with the policy's own parameters, which are shared, not copied.
+
+    :param policy: whose heads they are
+    """
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        self._policy = policy
+        self._modules: tuple[Any, ...] = ()
+        self._types: list[type[Any]] = []
+        self._parts: list[list[Any]] = []  # hidden layers and output of the actor, and of the critic
+        self._known = False
+        self._hooks: list[dict[int, Any]] = []
+        self._host = HostWeights(())
+        self._networks: list[list[Layer | Callable[[Array], Array]]] = []
+        self._log_std: Array = np.zeros(0)
+
+    def forget(self) -> None:
+        """Take the distribution of a minibatch from SB3's, where it would stay while actions are drawn here.
+
+        It would be taken for that of the actions, and its graph can neither be copied nor pickled.
+        """
+        if is_known(self._policy.action_dist):
+            vars(self._policy.action_dist).pop("distribution", None)
+            vars(self._policy.action_dist).pop("_latent_sde", None)
+
+    def hidden(self, latent: th.Tensor) -> th.Tensor:
+        """Return what the actor's hidden layers make of what it sees, (rows, size)."""
+        if self._are_known():
+            return _called(self._parts[0], latent)
+        return self._policy.mlp_extractor.forward_actor(latent)
+
+    def value(self, latent: th.Tensor) -> th.Tensor:
+        """Return the critic's values, (rows, 1), of what it sees."""
+        if self._are_known():
+            return _called(self._parts[3], _called(self._parts[2], latent))
+        value: th.Tensor = self._policy.value_net(self._policy.mlp_extractor.forward_critic(latent))
+        return value
+
+    def suit(self, latent: th.Tensor) -> bool:
+        """Return whether to act in NumPy: on the host, from a known distribution.
+
+        :param latent: what the heads see
+        """
+        if not self._are_known() or not is_known(self._policy.action_dist):
+            return False
+        weight = self._parts[3][0]._parameters["weight"]
+        if latent.dtype != weight.dtype or not latent.device.type == weight.device.type == "cpu":
+            return False
+        self._renew()
+        return True
+
+    def _are_known(self) -> bool:
+        """Return whether the heads are of SB3's own layers, with no hook on any."""
+        parts: dict[str, Any] = self._policy._modules
+        extractor = parts["mlp_extractor"]
+        if type(extractor) is not MlpExtractor:
+            return False
+        # By the modules' dictionaries a look takes a fraction of the time of one by their attributes.
+        hidden: dict[str, Any] = extractor._modules
+        actor, critic = hidden["policy_net"], hidden["value_net"]
+        action, value = parts["action_net"], parts["value_net"]
+        modules = (*actor._modules.values(), action, *critic._modules.values(), value)
+        # A layer that is parametrized (torch.nn.utils.parametrize) remains, but is of another type.
+        if modules != self._modules or [*map(type, modules)] != self._types:
+            self._modules, self._types = modules, [*map(type, modules)]
+            self._parts = [[*actor], [action], [*critic], [value]]
+            self._known = all(kind is nn.Linear or kind in ACTIVATIONS for kind in self._types)
+            self._host = HostWeights([[part for part in parts if type(part) is nn.Linear] for parts in self._parts])
+            self._networks = []
+            self._hooks = [hooks for part in (*modules, actor, critic) for hooks in _hooks(part)]
+        return self._known and not any(self._hooks)
+
+    def _renew(self) -> None:
+        """Make the layers anew where parameters have moved."""
+        log_std: Any = self._policy._parameters.get("log_std")
+        if self._host.renewed(*([] if log_std is None else [log_std])) or not self._networks:
+            groups = list(self._host.arrays())
+            if log_std is not None:
+                self._log_std = groups.pop()
+            layers = iter([layer for group in groups for layer in group])
+            self._networks = [
+                [next(layers) if type(part) is nn.Linear else ACTIVATIONS[type(part)][0] for part in parts]
+                for parts in self._parts
+            ]
+
+    @np.errstate(all="ignore")  # numbers that overflow become infinite, as in PyTorch
+    def act(self, latent: th.Tensor, deterministic: bool) -> Acted | None:
+        """Return actions and their log-probabilities; None where they are not finite, which PyTorch's heads refuse.
+
+        :param latent: what the actor sees, (N, size), for which :meth:`suit` has just been true
+        :param deterministic: whether to take the most likely actions instead of samples
+        """
+        actor, action, *_ = self._networks
+        hidden = run(actor, latent.numpy())
+        out = run(action, hidden)
+        distribution: Any = self._policy.action_dist
+        if isinstance(distribution, CategoricalDistribution):
+            noise = None if deterministic else _random(out, th.Tensor.exponential_)
+            actions, log_prob = categorical(out, noise)
+        elif isinstance(distribution, DiagGaussianDistribution):
+            noise = None if deterministic else _random(out, th.Tensor.normal_)
+            actions, log_prob = gaussian(out, self._log_std, noise)
+        else:
+            noise = None if deterministic else _explore(distribution, hidden)
+            actions, log_prob = state_dependent(out, hidden, self._log_std, noise)
+        # A sum is finite only where all of its numbers are.
+        if not np.isfinite(np.add.reduce(log_prob) + np.add.reduce(out, axis=None)):
+            return None
+        actions = actions.reshape(-1, *self._policy.action_space.shape)  # type: ignore[misc]
+        return Acted(th.from_numpy(actions), th.from_numpy(log_prob))
+
+    @np.errstate(all="ignore")
+    def judge(self, latent: th.Tensor) -> th.Tensor:
+        """Return values, (N, 1).
+
+        :param latent: what the critic sees, (N, size), after :meth:`act`
+        """
+        *_, critic, value = self._networks
+        return th.from_numpy(run(value, run(critic, latent.numpy())))
+
+
+def is_known(distribution: Distribution) -> bool:
+    """Return whether actions of a distribution can be drawn here."""
+    if type(distribution) is StateDependentNoiseDistribution:
+        return distribution.full_std and not distribution.use_expln and distribution.bijector is None
+    return type(distribution) in (CategoricalDistribution, DiagGaussianDistribution)
+
+
+def _hooks(module: Any) -> tuple[dict[int, Any], ...]:
+    """Return where a module holds what else a call of it does."""
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+def _called(parts: list[Any], rows: th.Tensor) -> th.Tensor:
+    """Return what modules make of rows one after the other, without calling the modules."""
+    for part in parts:
+        activation = ACTIVATIONS.get(type(part))
+        rows = F.linear(rows, part.weight, part.bias) if activation is None else activation[1](rows)
+    return rows
+
+
+def run(network: list[Layer | Callable[[Array], Array]], rows: Array) -> Array:
+    """Return the outputs of layers and activations one after the other, (N, n_out), for inputs (N, n_in)."""
+    for part in network:
+        rows = linear(rows, part) if isinstance(part, Layer) else part(rows)
+    return rows
+
+
+def _random(like: Array, draw: Callable[[th.Tensor], th.Tensor]) -> Array:
+    """Return numbers of PyTorch's generator, of the shape and type of an array."""
+    noise = np.empty_like(like)
+    draw(th.from_numpy(noise))
+    return noise
+
+
+def _explore(distribution: StateDependentNoiseDistribution, hidden: Array) -> Array:
+    """Return what gSDE adds to the mean, (N, A): of a matrix for each row, where it has as many."""
+    matrices = on_host(distribution.exploration_matrices)
+    if len(hidden) == 1 or len(hidden) != len(matrices):
+        return hidden @ on_host(distribution.exploration_mat)
+    explored: Array = np.matmul(hidden[:, None], matrices)[:, 0]
+    return explored
