@@ -33,6 +33,8 @@ def claim(wanted: Path) -> Iterator[bool]:
 
 def claimed(wanted: Path) -> bool:
     """Return whether someone is at work on a file."""
+    if not _path(wanted).exists():
+        return False
     try:
         with _lock(wanted).acquire(blocking=False):
             return False
@@ -41,4 +43,8 @@ def claimed(wanted: Path) -> bool:
 
 
 def _lock(wanted: Path) -> FileLock:
-    return FileLock(wanted.with_name(f".{wanted.name}.lock"))
+    return FileLock(_path(wanted))
+
+
+def _path(wanted: Path) -> Path:
+    return wanted.with_name(f".{wanted.name}.lock")

@@ -68,13 +68,14 @@ def stacked(policy: str, frames: int) -> Make:
     return lambda env, ppo: PPO(policy, VecFrameStack(env, frames), device="cpu", **ppo)
 
 
+# In a round they follow one another: what is compared most closely stands side by side, as the machine's speed drifts.
 VECTORS: dict[str, Make] = {
-    NCDE: recurrent("NCDEPolicy"),
-    "NCDEPolicy, H = 32, S = 16": recurrent("NCDEPolicy", history_length=32, hop_length=16),
     "MlpLstmPolicy (256 units, as shipped)": recurrent("MlpLstmPolicy"),
     "MlpLstmPolicy (64 units)": recurrent("MlpLstmPolicy", lstm_hidden_size=64),
     "PPO, 8 stacked frames": stacked("MlpPolicy", 8),
     FLOOR: recurrent(IdentityPolicy, lstm_hidden_size=64),
+    NCDE: recurrent("NCDEPolicy"),
+    "NCDEPolicy, H = 32, S = 16": recurrent("NCDEPolicy", history_length=32, hop_length=16),
 }
 WIDE = {name: make for name, make in VECTORS.items() if name not in ("NCDEPolicy, H = 32, S = 16", FLOOR)}
 WIDE[FLOOR] = recurrent(IdentityPolicy, lstm_hidden_size=256)
@@ -283,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             task = replace(TASKS[name], ppo=TASKS[name].ppo | tiny)
             # CartPole's rollouts are short: several of them.
-            rollouts = 1 if options.tiny or task.n_envs * task.ppo["n_steps"] > 1024 else 8
+            rollouts = 1 if options.tiny or task.n_envs * task.ppo["n_steps"] > 1024 else 24
             rounds = [
                 {policy: measure(policy, task, seed, rollouts) for policy in task.policies}
                 for seed in track(range(options.rounds), name)
