@@ -113,6 +113,8 @@ class NCDEPolicy(SavedPolicy):
         )
         self.lstm_actor, self.lstm_critic = self._encoders
         del self._encoders
+        for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
+            encoder.learning.check = check_gradient
         self._guard = Guard(self.lstm_actor.history, self.arguments)
         self.critic = None
         self.features_dim = self.lstm_actor.input_size  # as extract_features returns them, with the time
@@ -298,11 +300,8 @@ class NCDEPolicy(SavedPolicy):
         if isinstance(self.action_space, spaces.MultiBinary) and self._mask is None:
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
         values, log_prob = self._value(latent_vf), distribution.log_prob(actions)
-        # What is not finite of a loss is not so in what its heads saw; the encoder that both share is looked at once.
-        for output in {
-            latent if latent.requires_grad else head for latent, head in ((latent_pi, log_prob), (latent_vf, values))
-        }:
-            if output.requires_grad:
+        for latent, output in ((latent_pi, log_prob), (latent_vf, values)):
+            if output.requires_grad and not latent.requires_grad:  # else the encoder looks at it
                 output.register_hook(check_gradient)  # type: ignore[no-untyped-call]
         return values, log_prob, distribution.entropy()
 

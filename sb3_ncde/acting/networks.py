@@ -41,24 +41,28 @@ def relu_mlp(rows: Array, layers: Sequence[Layer]) -> Array:
 
 LINEAR = 20.0
 """Above it softplus is x, as it is in PyTorch."""
+EXPONENTIAL = float(np.exp(LINEAR)) * (1 - 1e-6)
+"""Of it, whatever the precision."""
 
 
-def softplus(values: Array, out: Array | None = None) -> Array:
-    """Return log(1 + exp(x))."""
-    out = np.minimum(values, LINEAR, out=out)  # above, exp(x) may overflow
-    np.exp(out, out=out)
-    np.log1p(out, out=out)
+def softplus(values: Array, out: Array | None = None, exponential: Array | None = None) -> Array:
+    """Return log(1 + exp(x)).
+
+    :param values: x
+    :param out: an array to write to, or None
+    :param exponential: one for exp(x), of which :func:`softplus_derivative` is made, or None
+    """
+    exponential = np.minimum(values, LINEAR, out=out if exponential is None else exponential)
+    np.exp(exponential, out=exponential)  # above, it may overflow
+    out = np.log1p(exponential, out=exponential if out is None else out)
     return np.maximum(out, values, out=out)
 
 
-def softplus_derivative(values: Array) -> Array:
-    """Return 1 / (1 + exp(-x)), and 1 where :func:`softplus` is x."""
-    out = np.maximum(values, -80.0)  # below, exp(-x) overflows float32, and the derivative is 0
-    np.negative(out, out=out)
-    np.exp(out, out=out)
-    out[values > LINEAR] = 0.0
-    out += 1.0
-    return np.reciprocal(out, out=out)
+def softplus_derivative(exponential: Array) -> Array:
+    """Return 1 / (1 + exp(-x)) from exp(x) as :func:`softplus` leaves it, and 1 where that is x."""
+    derivative: Array = exponential / (exponential + 1.0)
+    derivative[exponential >= EXPONENTIAL] = 1.0
+    return derivative
 
 
 def layer_norm(features: Array) -> Array:

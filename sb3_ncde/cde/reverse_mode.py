@@ -61,11 +61,11 @@ class Initial:
 
     def of_weight(self, layer: int) -> th.Tensor:
         """Return the gradient of the weight of a layer, (n_out, n_in)."""
-        return _flat(self.of_leaving[layer]).t() @ _flat(self.entering[layer])
+        return th.from_numpy(self.of_leaving[layer].T @ self.entering[layer])
 
     def of_bias(self, layer: int) -> th.Tensor:
         """Return the gradient of the bias of a layer, (n_out,)."""
-        return _flat(self.of_leaving[layer]).sum(dim=0)
+        return th.from_numpy(np.add.reduce(self.of_leaving[layer], axis=0))
 
     def of_start(self) -> Array:
         """Return the gradient of the inputs, (B, inputs)."""
@@ -113,9 +113,9 @@ class Evaluations:
         n_evaluations = self.n_intervals * plan.steps * len(plan.tableau.nodes)
         dtype = initial.dtype
         self.z = np.empty((n_evaluations, *initial.shape), dtype)
-        # What leaves each layer, before its activation (not kept of the last one) and after it.
+        # What leaves each layer after its activation, and exp() of what leaves it before (not of the last one).
         self.after = [np.empty((n_evaluations, self.rows, len(weight)), dtype) for weight in weights]
-        self.before = [np.empty_like(after) for after in self.after[:-1]]
+        self.exponentials = [np.empty_like(after) for after in self.after[:-1]]
         self.knots = np.empty((self.n_intervals + 1, *initial.shape), dtype)
         self.knots[0] = initial
 
@@ -136,17 +136,15 @@ class Evaluations:
     def _field(self, evaluation: int, place: int, interval: int, z: Array) -> Array:
         """Return f(z, X) dX, (B, Z), and keep what the gradient needs."""
         self.z[evaluation] = z
-        hidden, last = z, len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.transposed, self.biases, strict=True)):
-            after = self.after[layer][evaluation]
-            before = after if layer == last else self.before[layer][evaluation]
-            np.matmul(hidden, weight, out=before)
-            before += bias if layer or self.drives is None else self.drives[place, interval]
-            if layer == last:
-                np.tanh(before, out=after)
-            else:
-                softplus(before, out=after)
-            hidden = after
+        hidden, shift = z, self.biases[0] if self.drives is None else self.drives[place, interval]
+        for layer, exponentials in enumerate(self.exponentials):
+            before = hidden @ self.transposed[layer]
+            before += shift
+            hidden = softplus(before, self.after[layer][evaluation], exponentials[evaluation])
+            shift = self.biases[layer + 1]
+        hidden = np.matmul(hidden, self.transposed[-1], out=self.after[-1][evaluation])
+        hidden += shift
+        np.tanh(hidden, out=hidden)
         matrix = hidden.reshape(self.rows, -1, self.channels)
         product: Array = np.matmul(matrix, self.slopes[place, interval][..., None])[..., 0]
         return product
@@ -157,7 +155,7 @@ class Evaluations:
         :param of_knots: the gradient of z at the knots, (I + 1, B, Z)
         """
         # The derivatives of all activations at once; each is multiplied with what comes back to it.
-        self.of_before = [softplus_derivative(before) for before in self.before]
+        self.of_before = [*map(softplus_derivative, self.exponentials)]
         self.of_before.append(1.0 - np.square(self.after[-1]))
         places = [place for stages in self.place for place in stages]
         # Each slope beside each number of z, (I, places, B, Z * C): products of whole rows are quicker.

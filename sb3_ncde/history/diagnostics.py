@@ -10,6 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_ncde.history.clock_watch import LEAST_ROWS, LEAST_STEPS
 from sb3_ncde.history.learned_range import LearnedRange
+from sb3_ncde.history.window_rule import Array
 
 
 class FailureWatch:
@@ -20,21 +21,21 @@ class FailureWatch:
     """
 
     def __init__(self) -> None:
-        self._missing: th.Tensor | float = 0.0
-        self._calls: th.Tensor | float = 0.0
+        self._missing = np.zeros(1, np.int64)
+        self._calls = np.zeros(1, np.int64)
         self._warned = False
 
-    def check(self, features: th.Tensor) -> None:
+    def check(self, features: Array) -> None:
         """Take in the features of a step of the rollout, (N, D); warn once of one that is missing for long."""
         if self._warned:
             return
-        failed = th.isnan(features).all(dim=0)
-        self._missing = th.where(failed, self._missing + len(features), 0.0)
-        self._calls = th.where(failed, self._calls + 1, 0.0)
+        failed = np.isnan(features).all(axis=0)
+        self._missing = (self._missing + len(features)) * failed
+        self._calls = (self._calls + 1) * failed
         silent = (self._missing >= LEAST_ROWS) & (self._calls >= LEAST_STEPS)
-        if bool(silent.any()):
+        if silent.any():
             self._warned = True
-            index = int(silent.nonzero()[0])
+            index = int(silent.nonzero()[0][0])
             warnings.warn(
                 f"Feature {index} has been NaN in {int(self._missing[index])} observations in a row, in all of "
                 f"{len(features)} environments. If the sensor is meant to be silent for so long, all is well. If the "

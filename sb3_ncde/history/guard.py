@@ -46,7 +46,7 @@ class Guard:
         :param elapsed: nominal steps since the observation before, (N,); not read where time is not observed
         """
         if self._history.missing_values:
-            self._failures.check(rows[:, : self._history.features_dim])
+            self._failures.check(rows.numpy(force=True)[:, : self._history.features_dim])
         if self.timed and elapsed is not None:
             suspicion = self._clock.check(
                 elapsed.numpy(force=True), episode_starts.flatten().numpy(force=True).astype(bool)

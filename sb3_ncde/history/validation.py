@@ -96,14 +96,13 @@ def check_finite(
     :param observation: as the environment gave it
     :param features: features and time that were made of it, (N, D + 1)
     """
-    if plainly_finite(features.numpy(force=True)):
+    rows = features.numpy(force=True)
+    if plainly_finite(rows):
         return
-    allowed = features.abs() <= LARGEST
+    allowed = np.abs(rows) <= LARGEST
     if history.missing_values:
-        time = allowed[:, -1].clone()
-        allowed |= th.isnan(features)
-        allowed[:, -1] = time
-    if bool(allowed.all()):
+        allowed[:, :-1] |= np.isnan(rows[:, :-1])
+    if allowed.all():
         return
     if history.missing_values and bool(th.isnan(features[:, -1]).any()):
         env = int(th.isnan(features[:, -1]).nonzero()[0])
@@ -128,7 +127,7 @@ def check_finite(
             "overflows: normalise them (VecNormalize); where NaN means that a sensor has no value, pass "
             "missing_values=True, and use sb3_ncde.normalize.VecNormalizeObserved for VecNormalize."
         )
-    env = int((~allowed).any(dim=1).nonzero()[0])
+    env = int((~allowed).any(axis=1).nonzero()[0][0])
     raise ValueError(
         f"{_where(env, episode_starts, history, state)}: the observation is finite, but its features are not, or above "
         f"{LARGEST:g}; the features extractor overflows or its weights have diverged (a lower learning rate may help)."
