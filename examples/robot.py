@@ -31,9 +31,11 @@ class TwoSensors(gym.Wrapper[Any, Any, Any, Any]):
     """CartPole without velocities, observed whenever a sensor has a new value."""
 
     def __init__(self) -> None:
+        from sb3_ncde.observation_spaces import BoxWithMissing  # a Box that NaN lies in
+
         super().__init__(gym.make("CartPole-v1", max_episode_steps=4000))
         self.unwrapped.tau = TICK  # type: ignore[attr-defined]
-        sensors, time = spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Box(0, np.inf, (1,), np.float32)
+        sensors, time = BoxWithMissing(-np.inf, np.inf, (2,), np.float32), spaces.Box(0, np.inf, (1,), np.float32)
         self.observation_space = spaces.Dict({"sensors": sensors, "time": time})
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:

@@ -19,6 +19,7 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import nn
+from torch.distributions import Categorical, Normal
 from torch.nn import functional as F
 
 from sb3_ncde.acting.distributions import categorical, gaussian, state_dependent
@@ -31,6 +32,7 @@ ACTIVATIONS: dict[type[Any], tuple[Callable[[Array], Array], Callable[[th.Tensor
     nn.ReLU: (relu, th.relu),
 }
 """In NumPy and in PyTorch, by type; not by a subclass, which may do something else."""
+_FORWARD = ("forward", "forward_actor", "forward_critic")
 
 
 class Acted(NamedTuple):
@@ -61,14 +63,25 @@ class Heads:
         self._networks: list[list[Layer | Callable[[Array], Array]]] = []
         self._log_std: Array = np.zeros(0)
 
-    def forget(self) -> None:
-        """Take the distribution of a minibatch from SB3's, where it would stay while actions are drawn here.
+    def release_distribution(self, keep: bool) -> None:
+        """Take from SB3's distribution what it has of a minibatch, which stays there while actions are drawn here.
 
-        It would be taken for that of the actions, and its graph can neither be copied nor pickled.
+        In a rollout it would be taken for the distribution of the actions; and with its graph it could not be copied.
+
+        :param keep: whether its numbers remain, without their graph
         """
-        if is_known(self._policy.action_dist):
-            vars(self._policy.action_dist).pop("distribution", None)
-            vars(self._policy.action_dist).pop("_latent_sde", None)
+        held: Any = vars(self._policy.action_dist)
+        distribution = held.get("distribution")
+        if not is_known(self._policy.action_dist) or distribution is None:
+            return
+        if not keep:
+            del held["distribution"]
+            held.pop("_latent_sde", None)
+        elif isinstance(distribution, Categorical):
+            held["distribution"] = Categorical(logits=distribution.logits.detach(), validate_args=False)
+        else:
+            mean, deviation = distribution.mean.detach(), distribution.stddev.detach()
+            held["distribution"] = Normal(mean, deviation, validate_args=False)
 
     def hidden(self, latent: th.Tensor) -> th.Tensor:
         """Return what the actor's hidden layers make of what it sees, (rows, size)."""
@@ -83,12 +96,19 @@ class Heads:
         value: th.Tensor = self._policy.value_net(self._policy.mlp_extractor.forward_critic(latent))
         return value
 
-    def suit(self, latent: th.Tensor) -> bool:
+    def can_act(self, latent: th.Tensor) -> bool:
         """Return whether to act in NumPy: on the host, from a known distribution.
 
         :param latent: what the heads see
         """
-        if not self._are_known() or not is_known(self._policy.action_dist):
+        policy: Any = self._policy
+        if not self._are_known() or not is_known(policy.action_dist):
+            return False
+        # What a subclass or an instance has in place of SB3's is called, and so is a standard deviation of its own.
+        making = getattr(policy._get_action_dist_from_latent, "__func__", None)
+        if making is not ActorCriticPolicy._get_action_dist_from_latent:
+            return False
+        if "log_std" not in policy._parameters and not isinstance(policy.action_dist, CategoricalDistribution):
             return False
         weight = self._parts[3][0]._parameters["weight"]
         if latent.dtype != weight.dtype or not latent.device.type == weight.device.type == "cpu":
@@ -100,12 +120,14 @@ class Heads:
         """Return whether the heads are of SB3's own layers, with no hook on any."""
         parts: dict[str, Any] = self._policy._modules
         extractor = parts["mlp_extractor"]
-        if type(extractor) is not MlpExtractor:
+        if type(extractor) is not MlpExtractor or not extractor.__dict__.keys().isdisjoint(_FORWARD):
             return False
         # By the modules' dictionaries a look takes a fraction of the time of one by their attributes.
         hidden: dict[str, Any] = extractor._modules
         actor, critic = hidden["policy_net"], hidden["value_net"]
         action, value = parts["action_net"], parts["value_net"]
+        if not type(actor) is type(critic) is nn.Sequential:
+            return False
         modules = (*actor._modules.values(), action, *critic._modules.values(), value)
         # A layer that is parametrized (torch.nn.utils.parametrize) remains, but is of another type.
         if modules != self._modules or [*map(type, modules)] != self._types:
@@ -114,8 +136,11 @@ class Heads:
             self._known = all(kind is nn.Linear or kind in ACTIVATIONS for kind in self._types)
             self._host = HostWeights([[part for part in parts if type(part) is nn.Linear] for parts in self._parts])
             self._networks = []
-            self._hooks = [hooks for part in (*modules, actor, critic) for hooks in _hooks(part)]
-        return self._known and not any(self._hooks)
+            self._hooks = [hooks for part in (*modules, actor, critic) for hooks in hooks_of(part)]
+        if any(self._hooks):
+            self._modules = ()  # pruning and weight norms hook in, and change where the weights are
+            return False
+        return self._known and not any("forward" in part.__dict__ for part in (*modules, actor, critic))
 
     def _renew(self) -> None:
         """Make the layers anew where parameters have moved."""
@@ -134,7 +159,7 @@ class Heads:
     def act(self, latent: th.Tensor, deterministic: bool) -> Acted | None:
         """Return actions and their log-probabilities; None where they are not finite, which PyTorch's heads refuse.
 
-        :param latent: what the actor sees, (N, size), for which :meth:`suit` has just been true
+        :param latent: what the actor sees, (N, size), for which :meth:`can_act` has just been true
         :param deterministic: whether to take the most likely actions instead of samples
         """
         actor, action, *_ = self._networks
@@ -149,7 +174,7 @@ class Heads:
             actions, log_prob = gaussian(out, self._log_std, noise)
         else:
             noise = None if deterministic else _explore(distribution, hidden)
-            actions, log_prob = state_dependent(out, hidden, self._log_std, noise)
+            actions, log_prob = state_dependent(out, hidden, self._log_std, noise, distribution.epsilon)
         # A sum is finite only where all of its numbers are.
         if not np.isfinite(np.add.reduce(log_prob) + np.add.reduce(out, axis=None)):
             return None
@@ -157,7 +182,7 @@ class Heads:
         return Acted(th.from_numpy(actions), th.from_numpy(log_prob))
 
     @np.errstate(all="ignore")
-    def judge(self, latent: th.Tensor) -> th.Tensor:
+    def values(self, latent: th.Tensor) -> th.Tensor:
         """Return values, (N, 1).
 
         :param latent: what the critic sees, (N, size), after :meth:`act`
@@ -173,7 +198,7 @@ def is_known(distribution: Distribution) -> bool:
     return type(distribution) in (CategoricalDistribution, DiagGaussianDistribution)
 
 
-def _hooks(module: Any) -> tuple[dict[int, Any], ...]:
+def hooks_of(module: Any) -> tuple[dict[int, Any], ...]:
     """Return where a module holds what else a call of it does."""
     return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
 

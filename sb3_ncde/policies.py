@@ -28,12 +28,13 @@ from torch.nn import functional as F
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import SB3_ARGUMENTS, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.heads import Acted, Heads
+from sb3_ncde.heads import Acted, Heads, hooks_of
 from sb3_ncde.history.arguments import check_traces
 from sb3_ncde.history.diagnostics import MemoryWatch, RangeWatch, recommend_cpu
 from sb3_ncde.history.guard import Guard
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
+from sb3_ncde.history.time_source import warn_of_time_among_features
 from sb3_ncde.history.validation import check_gradient, check_keys, check_mask, check_state
 from sb3_ncde.saved_policy import LONGEST_DEFAULT_HISTORY, SavedPolicy
 
@@ -73,6 +74,7 @@ class NCDEPolicy(SavedPolicy):
         by_place = dict(zip(SB3_ARGUMENTS, args, strict=False))
         if len(args) > len(SB3_ARGUMENTS) or by_place.keys() & kwargs.keys():
             raise TypeError(f"{name} got {len(args)} arguments by their places: too many, or some twice.")
+        loaded = "_saved" in self.__dict__
         kwargs = by_place | kwargs | self.__dict__.pop("_saved", {})
         # Plain attributes are what a module may have before it is initialised.
         self.arguments, sb3_kwargs = split_arguments(name, kwargs)
@@ -88,6 +90,8 @@ class NCDEPolicy(SavedPolicy):
         unseen = () if mask_key is None else (mask_key,)
         self._actor_reader = ObservationReader(observation_space, self.arguments.time_key, (*unseen, *critic_keys))
         self._critic_reader = ObservationReader(observation_space, self.arguments.time_key, unseen)
+        if self.arguments.time_key is None and not loaded:
+            warn_of_time_among_features(self._actor_reader.features_space)
         share_features_extractor = sb3_kwargs.get("share_features_extractor", True)
         share_encoder = self.arguments.share_encoder
         self._share_encoder = share_features_extractor if share_encoder is None else share_encoder
@@ -113,8 +117,6 @@ class NCDEPolicy(SavedPolicy):
         )
         self.lstm_actor, self.lstm_critic = self._encoders
         del self._encoders
-        for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
-            encoder.learning.check = check_gradient
         self._guard = Guard(self.lstm_actor.history, self.arguments)
         self.critic = None
         self.features_dim = self.lstm_actor.input_size  # as extract_features returns them, with the time
@@ -127,8 +129,6 @@ class NCDEPolicy(SavedPolicy):
                 self.action_net.apply(partial(self.init_weights, gain=0.01))  # as SB3 does
             self.action_net.to(self.device)
         self._heads = Heads(self)
-        # What a subclass overrides is called.
-        self._own_heads = type(self)._get_action_dist_from_latent is NCDEPolicy._get_action_dist_from_latent
         # The parent's optimizer holds the discarded parameters and not ours.
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -201,9 +201,10 @@ class NCDEPolicy(SavedPolicy):
     def _features(self, obs: PyTorchObs, extractor: BaseFeaturesExtractor) -> th.Tensor:
         time: th.Tensor | None = None
         if self._plain and isinstance(obs, th.Tensor):
-            values: PyTorchObs = obs.float()
-            if type(extractor) is FlattenExtractor and obs.ndim == 2 and not extractor._forward_hooks:
-                return F.pad(obs.float(), (0, 1), value=1.0)  # there is nothing to flatten
+            rows = obs.float()
+            if type(extractor) is FlattenExtractor and obs.ndim == 2 and not any(hooks_of(extractor)):
+                return F.pad(rows, (0, 1), value=1.0)  # there is nothing to flatten
+            values: PyTorchObs = rows
         else:
             observation = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
             reader = self._actor_reader if extractor is self.pi_features_extractor else self._critic_reader
@@ -226,7 +227,7 @@ class NCDEPolicy(SavedPolicy):
         if not (self._predicting and self.training == self.features_extractor.training == mode):
             super().set_training_mode(mode)
         if not mode:
-            self._heads.forget()
+            self._heads.release_distribution(keep=self._predicting)
         for encoder in filter(None, (self.lstm_actor, self.lstm_critic)):
             encoder.learning.take_in()
             if not mode and not self._predicting:
@@ -264,7 +265,7 @@ class NCDEPolicy(SavedPolicy):
             latent_vf, vf_state = self._process_sequence(vf_features, lstm_states.vf, episode_starts, self.lstm_critic)
         acted = self._act(latent_pi, deterministic)
         if acted is not None:
-            (actions, log_prob), values = acted, self._heads.judge(latent_vf)
+            (actions, log_prob), values = acted, self._heads.values(latent_vf)
         else:
             distribution = self._distribution(latent_pi, obs)
             actions = distribution.get_actions(deterministic=deterministic)
@@ -300,8 +301,8 @@ class NCDEPolicy(SavedPolicy):
         if isinstance(self.action_space, spaces.MultiBinary) and self._mask is None:
             actions = actions.to(latent_pi.dtype)  # the buffer has them in int8, which PyTorch's Bernoulli refuses
         values, log_prob = self._value(latent_vf), distribution.log_prob(actions)
-        for latent, output in ((latent_pi, log_prob), (latent_vf, values)):
-            if output.requires_grad and not latent.requires_grad:  # else the encoder looks at it
+        for output in (values, log_prob):
+            if output.requires_grad:
                 output.register_hook(check_gradient)  # type: ignore[no-untyped-call]
         return values, log_prob, distribution.entropy()
 
@@ -402,8 +403,7 @@ class NCDEPolicy(SavedPolicy):
 
     def _act(self, latent_pi: th.Tensor, deterministic: bool) -> Acted | None:
         """Return what the heads do in NumPy; None where they are to be computed by PyTorch."""
-        numpy = self._own_heads and self._mask is None and not th.is_grad_enabled()
-        if not (numpy and self._heads.suit(latent_pi)):
+        if self._mask is not None or th.is_grad_enabled() or not self._heads.can_act(latent_pi):
             return None
         return self._heads.act(latent_pi, deterministic)
 

@@ -24,6 +24,7 @@ from sb3_ncde.history.conversion import converted
 from sb3_ncde.history.guard import Guard
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.history.time_source import warn_of_time_among_features
 from sb3_ncde.history.validation import NORMALIZED_TIME
 from sb3_ncde.history.window_rule import Array
 
@@ -74,6 +75,8 @@ class VecHistory(VecEnvWrapper):
                 )
         venv = BaseAlgorithm._wrap_env(venv)  # transposes images, which SB3 cannot do to histories
         space = HistorySpace(venv.observation_space, HistoryArguments(**arguments))
+        if space.arguments.time_key is None:
+            warn_of_time_among_features(venv.observation_space)
         VecEnvWrapper.__init__(self, venv, observation_space=space)
         self._layout = space.layout
         self._of_state = space.arguments.make_history(space.flattening.features_dim)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from sb3_ncde import NCDEPolicy
 from sb3_ncde.heads import Heads
@@ -72,7 +72,7 @@ def act(policy: NCDEPolicy, n_envs: int = 3, deterministic: bool = False) -> tup
 
 def act_in_pytorch(policy: NCDEPolicy, n_envs: int = 3, deterministic: bool = False) -> Outputs:
     """Return the same of PyTorch's heads."""
-    with patch.object(Heads, "suit", return_value=False):
+    with patch.object(Heads, "can_act", return_value=False):
         return act(policy, n_envs, deterministic)[0]
 
 
@@ -167,7 +167,66 @@ def a_layer_of_another_type(policy: NCDEPolicy) -> None:
     policy.mlp_extractor.policy_net[1] = nn.Softsign()
 
 
-@pytest.mark.parametrize("change", [own_hidden_layers, a_parametrized_layer, a_hook, a_layer_of_another_type])
+class Tripled(nn.Sequential):
+    """Hidden layers that do something else than one after the other."""
+
+    def forward(self, rows: th.Tensor) -> th.Tensor:
+        for part in self:
+            rows = part(rows)
+        return 3 * rows
+
+
+def another_container(policy: NCDEPolicy) -> None:
+    policy.mlp_extractor.policy_net = Tripled(*policy.mlp_extractor.policy_net)
+
+
+def no_container(policy: NCDEPolicy) -> None:
+    policy.mlp_extractor.policy_net = nn.Linear(policy.lstm_output_dim, 64)  # type: ignore[assignment]
+
+
+class Clamp(nn.Module):
+    def forward(self, values: th.Tensor) -> th.Tensor:
+        return values.clamp(max=-1.0)
+
+
+def a_clamped_deviation(policy: NCDEPolicy) -> None:
+    parametrize.register_parametrization(policy, "log_std", Clamp())
+
+
+def a_fixed_deviation(policy: NCDEPolicy) -> None:
+    del policy.log_std
+    policy.register_buffer("log_std", th.full((3,), -1.0))
+
+
+def a_patched_layer(policy: NCDEPolicy) -> None:
+    policy.action_net.forward = lambda rows: rows[:, :3] + 1
+
+
+def a_patched_extractor(policy: NCDEPolicy) -> None:
+    policy.mlp_extractor.forward_actor = lambda features: th.ones(len(features), 64)  # type: ignore[method-assign]
+
+
+def a_patched_policy(policy: NCDEPolicy) -> None:
+    plain = policy._get_action_dist_from_latent
+    policy._get_action_dist_from_latent = lambda latent_pi: plain(latent_pi + 1)  # type: ignore[method-assign]
+
+
+CHANGES = [
+    own_hidden_layers,
+    a_parametrized_layer,
+    a_hook,
+    a_layer_of_another_type,
+    another_container,
+    no_container,
+    a_clamped_deviation,
+    a_fixed_deviation,
+    a_patched_layer,
+    a_patched_extractor,
+    a_patched_policy,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_head_of_the_users_own_acts_by_pytorch(change: Callable[[NCDEPolicy], None]) -> None:
     policy = make(BOX)
     before, in_numpy = act(policy)
@@ -176,6 +235,32 @@ def test_a_head_of_the_users_own_acts_by_pytorch(change: Callable[[NCDEPolicy], 
     after, in_numpy = act(policy)
     assert not in_numpy
     assert not same(before, after)
+
+
+def test_a_layer_that_is_no_longer_pruned_is_acted_with() -> None:
+    policy = make(BOX)
+    prune.l1_unstructured(policy.action_net, "weight", 0.5)  # type: ignore[no-untyped-call]
+    assert not act(policy)[1]
+    prune.remove(policy.action_net, "weight")  # type: ignore[no-untyped-call]
+    outputs, in_numpy = act(policy)
+    assert in_numpy
+    assert same(outputs, act_in_pytorch(policy))
+
+
+@pytest.mark.parametrize("use_sde", [False, True])
+def test_the_ratio_begins_at_1_where_the_deviation_is_small(use_sde: bool) -> None:
+    """Learning knows the actions as they have been rounded, and nothing of the noise that they were made of."""
+    policy = make(BOX, use_sde=use_sde)
+    with th.no_grad():
+        policy.get_parameter("log_std").fill_(-4.0)
+    outputs, in_numpy = act(policy)
+    assert in_numpy
+    th.manual_seed(7)
+    if use_sde:
+        policy.reset_noise(3)
+    rows, state = th.randn(3, 2), empty(policy, 3)
+    _, log_prob, _ = policy.evaluate_actions(rows, outputs["actions"], RNNStates(state, state), th.ones(3))
+    th.testing.assert_close(log_prob, outputs["log_prob"], rtol=1e-3, atol=1e-3)
 
 
 def other_numbers(policy: NCDEPolicy) -> None:

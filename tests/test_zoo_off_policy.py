@@ -211,3 +211,26 @@ def test_what_alone_shows_the_time_is_not_sampled() -> None:
 @pytest.mark.parametrize("policy_kwargs", [None, {}, "dict(net_arch=[8])", {"features_extractor_class": nn.Flatten}])
 def test_other_entries_have_no_memory(policy_kwargs: Any) -> None:
     assert not has_memory({"policy_kwargs": policy_kwargs})
+
+
+def test_statistics_that_nothing_would_save_are_refused(call: Command, tmp_path: Path) -> None:
+    """In training, and where an agent is exported that was trained by the stock RL Zoo."""
+    entry = {
+        PENDULUM: {
+            "policy": "MlpPolicy",
+            "n_timesteps": 64,
+            "vec_env_wrapper": [
+                {"sb3_ncde.normalize.VecNormalizeObserved": {"norm_reward": False}},
+                {"sb3_ncde.VecHistory": {"history_length": 4}},
+            ],
+            "replay_buffer_class": "importlib.import_module('sb3_ncde').HistoryReplayBuffer",
+            "policy_kwargs": "dict(features_extractor_class=importlib.import_module('sb3_ncde').NCDEExtractor)",
+        }
+    }
+    (tmp_path / "own.yml").write_text(yaml.safe_dump(entry))
+    options = f"--algo sac --env {PENDULUM} -n 32 --conf-file {tmp_path / 'own.yml'}"
+    with pytest.raises(SystemExit, match="neither saves nor loads the statistics"):
+        call("train", options)
+    call("rl_zoo3.train", f"{options} --gym-packages sb3_ncde --eval-freq -1", "-params", "buffer_size:100")
+    with pytest.raises(SystemExit, match="neither saves nor loads the statistics"):
+        cli.main(["export", *f"--algo sac --env {PENDULUM} --format numpy -o {tmp_path / 'agent.npz'}".split()])

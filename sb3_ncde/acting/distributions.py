@@ -10,8 +10,6 @@ import numpy as np
 from sb3_ncde.history.window_rule import Array
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
-STATE_DEPENDENT_EPSILON = 1e-6
-"""Of the variance under gSDE, as Stable-Baselines3 has it."""
 
 
 def gaussian(mean: Array, log_std: Array, noise: Array | None) -> tuple[Array, Array]:
@@ -21,30 +19,33 @@ def gaussian(mean: Array, log_std: Array, noise: Array | None) -> tuple[Array, A
     :param log_std: (A,)
     :param noise: standard normal numbers, (N, A); None: the most likely action
     """
-    if noise is None:
-        noise = np.zeros_like(mean)
-    log_prob: Array = (noise * noise).sum(axis=1)
+    deviation = np.exp(log_std)
+    actions = mean if noise is None else mean + deviation * noise
+    # Of the actions as they have been rounded: learning knows nothing else of them.
+    log_prob: Array = np.square((actions - mean) / deviation).sum(axis=1)
     log_prob *= -0.5
     log_prob -= log_std.sum() + HALF_LOG_2_PI * mean.shape[1]
-    return mean + np.exp(log_std) * noise, log_prob
+    return actions, log_prob
 
 
-def state_dependent(mean: Array, latent: Array, log_std: Array, noise: Array | None) -> tuple[Array, Array]:
+def state_dependent(
+    mean: Array, latent: Array, log_std: Array, noise: Array | None, epsilon: float
+) -> tuple[Array, Array]:
     """Return actions, (N, A), and their log-probabilities, (N,), of gSDE (Raffin et al. 2021, arXiv:2005.05719).
 
     :param mean: (N, A)
     :param latent: what the noise depends on, (N, units)
     :param log_std: (units, A)
     :param noise: what the exploration matrix makes of ``latent``, (N, A); None: the most likely action
+    :param epsilon: that is added to the variance
     """
-    if noise is None:
-        noise = np.zeros_like(mean)
-    variance = (latent * latent) @ np.exp(2 * log_std)
-    variance += STATE_DEPENDENT_EPSILON
-    log_prob: Array = (noise * noise / variance + np.log(variance)).sum(axis=1)
+    actions = mean if noise is None else mean + noise
+    variance = np.square(latent) @ np.exp(2 * log_std)
+    variance += epsilon
+    log_prob: Array = (np.square(actions - mean) / variance + np.log(variance)).sum(axis=1)
     log_prob *= -0.5
     log_prob -= HALF_LOG_2_PI * mean.shape[1]
-    return mean + noise, log_prob
+    return actions, log_prob
 
 
 def categorical(logits: Array, noise: Array | None) -> tuple[Array, Array]:

@@ -54,7 +54,7 @@ def solve(
     :param path: over I intervals, with the path's values, (I + 1, B, V), as its drive, or None
     :param knot: of each row, (rows,)
     :param window: of each row; no two rows have the same of both, (rows,)
-    :param norm: that z passes through, a name in :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`
+    :param norm: that z passes through, a name in :data:`sb3_ncde.cde.reverse_mode.NORMS`
     :param beside: what stands beside it, (rows, n), or None
     :param note: is told the gradient of what is returned, as a hook on it would be
     """
@@ -111,8 +111,9 @@ class _Solve(th.autograd.Function):
             weights[first:],
             biases[first:],
         )
-        z, ctx.pull = NORMS[plan.norm](ctx.evaluations.forward()[plan.rows])
-        return th.from_numpy(z if beside is None else np.concatenate((z, beside.numpy()), axis=1))
+        z, ctx.pullback = NORMS[plan.norm](ctx.evaluations.forward()[plan.rows])
+        # Never the array that the gradient is made of: whoever gets it may change it in place.
+        return th.from_numpy(z.copy() if beside is None else np.concatenate((z, beside.numpy()), axis=1))
 
     @staticmethod
     @once_differentiable
@@ -126,7 +127,7 @@ class _Solve(th.autograd.Function):
         initial: Initial = ctx.initial
         of_knots = np.zeros_like(evaluations.knots)
         size = of_knots.shape[-1]
-        of_knots[ctx.rows] = ctx.pull(of_seen.numpy()[:, :size])
+        of_knots[ctx.rows] = ctx.pullback(of_seen.numpy()[:, :size])
         evaluations.backward(of_knots)
         initial.backward(evaluations.of_initial)
         _, of_start, of_slopes, of_values, of_beside, of_drive, *needed = ctx.needs_input_grad

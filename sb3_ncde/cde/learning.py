@@ -84,8 +84,6 @@ class Learning:
         self.layout = layout
         self.control_dim = control_dim
         self.rates = rates
-        self.check: Callable[[th.Tensor], None] | None = None
-        """Raises an error for a gradient of what the heads see that cannot be learned from."""
         self.rollout = Rollout()
         self.rollout.members.append(self)
         self._pending: list[Noted] = []
@@ -137,8 +135,6 @@ class Learning:
         :param window: of each row, (rows,)
         :param gradient: of what the heads see, (rows, output_size)
         """
-        if self.check is not None:
-            self.check(gradient)
         weight = next((weight for weight in self.weights() if weight.requires_grad), None)
         if weight is None or weight.grad is None or not weight.grad.numpy(force=True).any():
             self._pending = []  # of gradients that were thrown away: an analysis, or a step without this encoder

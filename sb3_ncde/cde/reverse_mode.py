@@ -16,6 +16,9 @@ from sb3_ncde.acting.solver import combine
 from sb3_ncde.acting.tableaus import Tableau
 from sb3_ncde.history.window_rule import Array, Integers
 
+FEW_CHANNELS = 10
+"""Up to which a product with a table takes less time than a loop over so few numbers."""
+
 
 class Plan(NamedTuple):
     """What is not a tensor of a solve.
@@ -158,10 +161,15 @@ class Evaluations:
         self.of_before = [*map(softplus_derivative, self.exponentials)]
         self.of_before.append(1.0 - np.square(self.after[-1]))
         places = [place for stages in self.place for place in stages]
-        # Each slope beside each number of z, (I, places, B, Z * C): products of whole rows are quicker.
+        # Each slope beside each number of z, (I, places, B, Z, C): where channels are few, a product is quicker.
         slopes = self.slopes[0] if len(self.slopes) == 1 == len(places) else self.slopes[places].swapaxes(0, 1)
-        of_matrices = slopes.reshape(-1, self.channels) @ _repeated(self.z.shape[-1], self.channels, self.z.dtype)
-        self.of_before[-1] *= of_matrices.reshape(self.of_before[-1].shape)
+        slopes, latent_size = slopes.reshape(-1, self.channels), self.z.shape[-1]
+        if self.channels <= FEW_CHANNELS:
+            of_matrices = slopes @ _repeated(latent_size, self.channels, self.z.dtype)
+            self.of_before[-1] *= of_matrices.reshape(self.of_before[-1].shape)
+        else:
+            by_channel = self.of_before[-1].reshape(-1, latent_size, self.channels)  # a view
+            by_channel *= slopes[:, None]
         spread = _spread(self.z.shape[-1], self.channels, self.z.dtype)  # (Z, Z * C)
         of_z = of_knots[-1]
         of_products: list[Array] = []  # of f(z, X) dX, from the last evaluation to the first
@@ -245,36 +253,36 @@ def _repeated(latent_size: int, channels: int, dtype: np.dtype[Any]) -> Array:
     return repeated
 
 
-Pull = Callable[[Array], Array]
+Pullback = Callable[[Array], Array]
 """From the gradient of an output, (rows, size), to that of the input."""
 
 
-def _tanh(rows: Array) -> tuple[Array, Pull]:
+def _tanh(rows: Array) -> tuple[Array, Pullback]:
     out = np.tanh(rows)
     return out, lambda gradient: gradient * (1.0 - out * out)
 
 
-def _layer_norm(rows: Array) -> tuple[Array, Pull]:
+def _layer_norm(rows: Array) -> tuple[Array, Pullback]:
     mean = mean_weights(rows.shape[1], rows.dtype)
     out = rows - rows @ mean
     deviation = np.sqrt((out * out) @ mean + 1e-5)  # PyTorch's
     out /= deviation
 
-    def pull(gradient: Array) -> Array:
+    def pullback(gradient: Array) -> Array:
         of_rows: Array = gradient - gradient @ mean
         of_rows -= out * ((gradient * out) @ mean)
         of_rows /= deviation
         return of_rows
 
-    return out, pull
+    return out, pullback
 
 
-NORMS: dict[str, Callable[[Array], tuple[Array, Pull]]] = {
+NORMS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
     "tanh": _tanh,
     "layer_norm": _layer_norm,
     "none": lambda rows: (rows, lambda gradient: gradient),
 }
-"""By the names of :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: outputs for features (rows, size), and their pull.
+"""By the names of :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: outputs for features (rows, size), and their pullback.
 
 Of another norm PyTorch finds the gradient."""
 

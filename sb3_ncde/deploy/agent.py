@@ -168,28 +168,29 @@ class Agent:
             if self._judge is not None:
                 seen, _ = self._judge.step(*step, self._judging, b"")
             outputs |= self._heads.judge(NUMPY, seen)
+        self._watch_clock(after[1][0], begins)  # which may be an error, before anything is remembered
         self._state, self._starts = after, np.zeros(given.n_envs, bool)
-        self._watch_clock(begins)
         return outputs, given.alone
 
-    def _watch_clock(self, begins: npt.NDArray[np.bool_]) -> None:
-        """Warn once of times that are another's than those of the training.
+    def _watch_clock(self, second: Array, begins: npt.NDArray[np.bool_]) -> None:
+        """Warn once of times that are others than those of the training.
 
+        :param second: halves of the histories, with the newest elapsed times at their ends, (N, size)
         :param begins: whether the newest observation is the first of its episode, (N,)
         """
-        assert self._state is not None
-        newest = self._layout.packed_size - 1 - self._state[0].shape[2]  # the elapsed time in the second half
-        suspicion = self._clock_watch.check(self._state[1][0, :, newest], begins)
-        if suspicion is not None and suspicion.mean is None:
+        suspicion = self._clock_watch.check(second[:, self._layout.packed_size - 1 - second.shape[1]], begins)
+        if suspicion is None:
+            return
+        if suspicion.mean is None:
             warnings.warn(
                 "The elapsed time rises from each observation to the next, as the time since a beginning does: pass "
                 "the time since the observation before.",
                 stacklevel=4,
             )
-        elif suspicion is not None and suspicion.mean is not None:
+        else:
             observed = float(f"{suspicion.mean * self._clock.unit:.2g}")
             warnings.warn(
-                f"From one observation to the next {observed:g} passes on average, but {self._clock.unit:g} did in the "
-                "training: pass the time in the unit of the training.",
+                f"From one observation to the next {observed:g} passes on average, but the nominal step of the "
+                f"training, dt, is {self._clock.unit:g}: pass the time in the unit of the training.",
                 stacklevel=4,
             )

@@ -42,6 +42,7 @@ class ClockWatch:
         self._timestamps = timestamps
         self._last: Array | float = 0.0
         self._rising: Array | float = 0.0
+        self._lowest: Array | float = 0.0
         self._calls, self._steps, self._elapsed = 0, 0, 0.0
         self._judged = False
 
@@ -66,9 +67,14 @@ class ClockWatch:
         return None if 1 / FAR_FROM_DT <= mean <= FAR_FROM_DT else Suspicion(mean, self._steps)
 
     def _counts_up(self, elapsed: Array, starts: npt.NDArray[np.bool_]) -> bool:
-        """Return whether the time has risen at each of so many observations in a row, in every environment."""
+        """Return whether the time has risen at each of so many observations in a row, in every environment.
+
+        A loop that becomes slower little by little does so as well, but does not rise to twice its time by that.
+        """
         if np.ndim(self._last) and np.shape(self._last) != elapsed.shape:  # other environments
-            self._rising, self._last = 0.0, 0.0
-        self._rising = np.where((elapsed > self._last) & ~starts, self._rising + 1, 0.0)
+            self._rising, self._lowest, self._last = 0.0, 0.0, 0.0
+        rises = (elapsed > self._last) & ~starts
+        self._rising = np.where(rises, self._rising + 1, 0.0)
+        self._lowest = np.where(self._rising > 1, self._lowest, elapsed)  # an episode's first one is 0
         self._last = elapsed
-        return bool(self._rising.min() >= LONGEST_RISE)
+        return bool(((self._rising >= LONGEST_RISE) & (elapsed >= 2 * self._lowest)).all())

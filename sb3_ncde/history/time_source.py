@@ -26,11 +26,9 @@ class TimeSource:
     def __init__(self, observation_space: spaces.Space[Any], time_key: str | int | None) -> None:
         self.key = time_key
         self.features_space = observation_space
-        if time_key is None:
-            _warn_of_time_among_features(observation_space)
-        elif isinstance(time_key, str):
+        if isinstance(time_key, str):
             self.features_space = self._without_key(observation_space, time_key)
-        else:
+        elif time_key is not None:
             self.features_space = self._without_column(observation_space, time_key)
             self.key = time_key % (len(self.features_space.low) + 1)  # a negative column counts from the end
 
@@ -79,13 +77,17 @@ class TimeSource:
         return th.cat((observation[:, :column], observation[:, column + 1 :]), dim=1), observation[:, column]
 
 
-def _warn_of_time_among_features(space: spaces.Space[Any]) -> None:
+def warn_of_time_among_features(space: spaces.Space[Any]) -> None:
+    """Warn of a key that is named like a time, where no time is observed.
+
+    :param space: of what is remembered
+    """
     for name in NAMES_OF_TIME:
         part = space.spaces.get(name) if isinstance(space, spaces.Dict) else None
         if isinstance(part, spaces.Box) and int(np.prod(part.shape)) == 1:
             warnings.warn(
                 f"The observation has a key {name!r}, but there is no time_key: it is a feature like the others, and "
                 f"all observations count as one step apart. If it is the time, pass time_key={name!r}; if it is none, "
-                "another name tells so.",
-                stacklevel=6,
+                "another name tells so, or a filter of warnings.",
+                stacklevel=3,
             )

@@ -6,7 +6,7 @@ row share their oldest observation, and with it one solve: the solution at each 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,16 +64,8 @@ class WindowRule:
 
     def points(self, seen: Integers) -> Integers:
         """Return n, the observations that the window holds once ``seen`` observations of the episode are in."""
-        return self._points[seen] if seen.max(initial=0) < len(self._points) else self._count_points(seen)
-
-    def _count_points(self, seen: Integers) -> Integers:
         full, hop = self.history_length, self.hop_length
-        return np.where(seen <= full, seen, full - hop + 1 + (seen - full - 1) % hop)
-
-    @cached_property
-    def _points(self) -> Integers:
-        """Those of the first steps, looked up in a fraction of the time."""
-        return self._count_points(np.arange(_LOOKED_UP))
+        return _first_points(full, hop)[seen] if seen.max(initial=0) < _LOOKED_UP else _points(full, hop, seen)
 
     @cached_property
     def _period(self) -> int:
@@ -107,3 +99,13 @@ class WindowRule:
         beginning = (phase - 1) // self.hop_length % self.n_open
         unused = np.arange(self.history_length) < self.history_length - points[:, None]
         return Phases(self.phase(phase + 1), points, serving, begins, beginning, unused[..., None])
+
+
+def _points(full: int, hop: int, seen: Integers) -> Integers:
+    return np.where(seen <= full, seen, full - hop + 1 + (seen - full - 1) % hop)
+
+
+@cache
+def _first_points(full: int, hop: int) -> Integers:
+    """Return those of the first steps, which are looked up in a fraction of the time."""
+    return _points(full, hop, np.arange(_LOOKED_UP))

@@ -13,9 +13,22 @@ import optuna
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped, unwrap_vec_normalize
 
 from sb3_ncde.torch_layers import NCDEExtractor
+from sb3_ncde.vec_history import VecHistory
 from sb3_ncde.zoo.config_entry import as_mapping
+
+
+def refuse_inner_statistics(env: VecEnv) -> None:
+    """Raise ValueError for environments that normalise below VecHistory."""
+    if is_vecenv_wrapped(env, VecHistory) and unwrap_vec_normalize(env) is not None:
+        raise ValueError(
+            "vec_env_wrapper normalises observations below VecHistory, but the RL Zoo neither saves nor loads the "
+            "statistics of such a wrapper: the agent would be evaluated and exported with others. Scale observations "
+            "in the environment, by numbers that do not change (env_wrapper), or train in Python (docs/algorithms.md)."
+        )
+
 
 SIZES = ("latent_size", "field_width", "rates", "skip")
 """Arguments of NCDEExtractor that are sampled."""
@@ -32,6 +45,15 @@ class MemoryExperimentManager(ExperimentManager):
     def __init__(self, args: Any, algo: str, env_id: str, *rest: Any, **kwargs: Any) -> None:
         kwargs["config"] = kwargs.get("config") or own_config(algo, env_id)
         super().__init__(args, algo, env_id, *rest, **kwargs)
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """Make environments, and refuse statistics that the RL Zoo would neither save nor find again.
+
+        :raises ValueError: if a wrapper of ``vec_env_wrapper`` normalises
+        """
+        env = super().create_envs(n_envs, eval_env, no_log)
+        refuse_inner_statistics(env)
+        return env
 
     def hyperparameters_optimization(self) -> None:
         """Run a study, with a sampler that knows the memory where the entry has one."""

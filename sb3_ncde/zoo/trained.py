@@ -13,6 +13,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ncde.zoo.memory import refuse_inner_statistics
+
 
 class Trained(NamedTuple):
     """A trained agent.
@@ -50,7 +52,7 @@ def parser_of_agents(description: str) -> argparse.ArgumentParser:
 def load(options: argparse.Namespace) -> Trained:
     """Return the agent that options of :func:`parser_of_agents` name.
 
-    :raises ValueError: if there is none
+    :raises ValueError: if there is none, or its statistics have not been saved
     """
     for package in options.gym_packages:
         import_module(package)
@@ -68,6 +70,7 @@ def load(options: argparse.Namespace) -> Trained:
         env_kwargs=hyperparams.pop("env_kwargs", {}) | env_kwargs,
         vec_env_cls=ExperimentManager.default_vec_env_cls,
     )
+    refuse_inner_statistics(env)
     # As enjoy does: schedules are code, which another Python may not read, and acting needs neither them nor a buffer.
     schedules = {"learning_rate": 0.0, "lr_schedule": lambda _: 0.0, "clip_range": lambda _: 0.0}
     buffer: dict[str, Any] = {"buffer_size": 1} if issubclass(ALGOS[options.algo], OffPolicyAlgorithm) else {}
