@@ -58,6 +58,7 @@ def assert_same(expected: Any, found: Any) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:The observation has a key")
 @pytest.mark.parametrize("name", CASES)
 def test_exported_agents_act_as_their_model(name: str, tmp_path: Path) -> None:
     """On raw observations, over episodes that begin at different times in three environments."""

@@ -110,6 +110,7 @@ def test_training_with_an_evaluation() -> None:
     assert evaluation.obs_rms["walk"].count == pytest.approx(66, abs=0.1)  # of the training, the reset's included
 
 
+@pytest.mark.filterwarnings("ignore:The observation has a key")
 @pytest.mark.parametrize("observation", ["box", "dict"])
 def test_an_infinite_value_stops_training_and_loses_nothing(observation: str) -> None:
     class Glitch(RandomWalk):
