@@ -96,9 +96,9 @@ def robot(agent_file: Path, log_file: Path, arrivals: Connection) -> None:
     with log_file.open("a") as log:
         while True:
             sensors, elapsed = arrivals.recv()
-            action = int(agent.act({"sensors": np.array(sensors)}, elapsed=elapsed))
-            print(json.dumps({"sensors": sensors, "elapsed": elapsed, "action": action}), file=log, flush=True)
-            arrivals.send(action)
+            # Before acting: what is written afterwards may be lost with the process.
+            print(json.dumps({"sensors": sensors, "elapsed": elapsed}), file=log, flush=True)
+            arrivals.send(int(agent.act({"sensors": np.array(sensors)}, elapsed=elapsed)))
 
 
 def episode(agent_file: Path, log_file: Path, killed_at: int | None, longest: int = 400) -> list[int]:

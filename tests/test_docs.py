@@ -1,5 +1,6 @@
 """The pages say what is so: their code runs as it stands, their links lead somewhere, their tables are complete."""
 
+import json
 import os
 import re
 import runpy
@@ -312,3 +313,23 @@ def test_latencies_are_those_of_the_file() -> None:
     cells = [f"{median} / {high}" for median, high in zip(results["median"], results["percentile_99"], strict=True)]
     for number, name in enumerate(results["agent"].unique()):
         assert f"| {name} | {' | '.join(cells[3 * number : 3 * number + 3])} |" in page, name
+
+
+def test_the_table_of_irregular_cartpole_is_that_of_the_runs() -> None:
+    """Mean, spread, worst seed and seconds, from the files of the runs one by one."""
+    page = (DOCS / "evidence.md").read_text().split("## Irregular CartPole")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+ \| [^|]+ \| [^|]+) \|$", page.replace("`", ""), re.MULTILINE)[1:])
+    ends: dict[str, list[tuple[float, float]]] = {}
+    for file in sorted((DOCS / "learning" / "runs").glob("irregular_CartPole--*.csv")):
+        about = json.loads(file.read_text().split("\n")[0][1:])
+        runs = pd.read_csv(file, comment="#")
+        end = runs[runs["other"].isna()].iloc[-1]
+        ends.setdefault(about["agent"].replace("MlpLstmPolicy 64", "MlpLstmPolicy, 64 units"), []).append(
+            (end["mean"], end["cpu_seconds"])
+        )
+    for agent, found in ends.items():
+        means, seconds = map(pd.Series, zip(*found, strict=True))
+        expected = f"{means.mean():.0f} +- {means.std():.0f} | {means.min():.0f} | {seconds.median():.0f}"
+        assert rows[agent] == expected, agent
+        assert len(found) == 5
+    assert rows.keys() - ends.keys() <= {"---"}
