@@ -262,7 +262,7 @@ def draw_lengths(rounds: int, task: Task, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print one table per task."""
+    """Measure, print and keep one table per task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--rounds", type=int, default=5, help="times that each policy is trained (default: %(default)s)"
@@ -270,10 +270,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     others = ["predict", "lengths"]
     parser.add_argument("--tasks", nargs="+", choices=[*TASKS, *others], default=["cartpole", "pendulum"])
     parser.add_argument("--tiny", action="store_true", help="small rollouts: whether it runs, not how fast")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="of the picture (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs"), help="folder of the picture and of speed/TASK.txt (%(default)s)"
+    )
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
-    console = Console(width=200)
+    console = Console(width=200, record=True)
+    (options.output / "speed").mkdir(parents=True, exist_ok=True)
     tiny = {"n_steps": 16, "batch_size": 64, "n_epochs": 2} if options.tiny else {}
     for name in options.tasks:
         if name == "predict":
@@ -281,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif name == "lengths":
             task = replace(PENDULUM, ppo=PENDULUM.ppo | ({"n_steps": 256} | tiny))
             draw_lengths(options.rounds, task, options.output / "lengths.png")
+            continue
         else:
             task = replace(TASKS[name], ppo=TASKS[name].ppo | tiny)
             # CartPole's rollouts are short: several of them.
@@ -290,6 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for seed in track(range(options.rounds), name)
             ]
             console.print(report(task, rounds))
+        (options.output / "speed" / f"{name}.txt").write_text(console.export_text())
 
 
 if __name__ == "__main__":

@@ -333,3 +333,22 @@ def test_the_table_of_irregular_cartpole_is_that_of_the_runs() -> None:
         assert rows[agent] == expected, agent
         assert len(found) == 5
     assert rows.keys() - ends.keys() <= {"---"}
+
+
+@pytest.mark.parametrize("task", ["pendulum", "cartpole", "missing", "wide", "images"])
+def test_speeds_are_those_of_the_script(task: str) -> None:
+    """Each row of what ``benchmarks/speed.py`` has kept, rollout, update and total, stands on the page."""
+    page = (DOCS / "evidence.md").read_text().split("## Speed")[1].split("\n## ")[0]
+    kept = (DOCS / "speed" / f"{task}.txt").read_text()
+    rows = re.findall(r"^│ .* │ +([\d,]+) │ +([\d,]+) │ +([\d,]+) │", kept, re.MULTILINE)
+    assert rows
+    for speeds in rows:
+        assert " | ".join(speeds) in page, speeds
+
+
+def test_the_time_of_predict_is_that_of_the_script() -> None:
+    page = (DOCS / "evidence.md").read_text().split("## Speed")[1].split("\n## ")[0]
+    rows = re.findall(r"([\d,]+) us │ +([\d,]+) us │ +([\d.]+) │", (DOCS / "speed" / "predict.txt").read_text())
+    assert len(rows) == 4
+    for median, high, ratio in rows:
+        assert f"| {median} us | {int(high):,} us | {ratio} |" in page
