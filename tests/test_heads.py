@@ -136,6 +136,13 @@ def test_a_gradient_passes_the_users_hooks() -> None:
     assert sorted(seen) == ["hidden", "value"]
 
 
+def test_what_is_seen_in_another_precision_is_for_pytorch_to_refuse() -> None:
+    policy = make(BOX)
+    latent = th.zeros(1, policy.lstm_output_dim)
+    assert policy._heads.can_act(latent)
+    assert not policy._heads.can_act(latent.double())
+
+
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_is_not_known_acts_by_pytorch(name: str) -> None:
     space, kwargs = UNKNOWN[name]

@@ -191,10 +191,9 @@ class NeuralCDE(nn.Module):
         seen, (first_after, second_after) = self._stepper.step(
             rows[:, :-1], rows[:, -1], histories, starts, weights, key
         )
-        encoded, *after = map(th.from_numpy, (seen, first_after, second_after))
-        if first.device.type != "cpu":
-            encoded, *after = (part.to(first.device) for part in (encoded, *after))
-        return encoded, (after[0], after[1])
+        device = first.device
+        after = (th.from_numpy(first_after).to(device), th.from_numpy(second_after).to(device))
+        return th.from_numpy(seen).to(device), after
 
     def follow(self, packed: Array) -> th.Tensor | None:
         """Encode histories, (N, P), that go on from those of the call before, without gradients.
