@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from features import Features
 from gymnasium.wrappers import FlattenObservation
-from irregular import MIXED, make_features
 from resumable import main
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -32,12 +32,18 @@ POSITIONS = {"Hopper-v5": list(range(5)), "HalfCheetah-v5": list(range(8))}
 """Columns of MuJoCo's observations that are no velocities."""
 MUJOCO = "Hopper-v4"
 """Whose settings the RL Zoo has for both."""
+IRREGULAR = "sb3_ncde/IrregularPendulumNoVel-v1"
 
 
 def make_irregular_full() -> gym.Env[Any, Any]:
     """Return Pendulum with its velocity after 1 to 5 steps of physics, and the elapsed time as a column."""
     env = IrregularSampling(gym.make("Pendulum-v1"), low=1, high=5, dt=TASKS["Pendulum"].dt)
     return FlattenObservation(env)
+
+
+def make_irregular_features() -> gym.Env[Any, Any]:
+    """Return Pendulum without its velocity after 1 to 5 steps of physics, with rates and elapsed time as columns."""
+    return Features(gym.make(IRREGULAR))
 
 
 def make_positions(env_id: str) -> gym.Env[Any, Any]:
@@ -80,9 +86,9 @@ RUNS = {
         SAC,
         "Pendulum-v1",
         QUARTERS[40_000],
-        partial(gym.make, "sb3_ncde/IrregularPendulumNoVel-v1"),
+        partial(gym.make, IRREGULAR),
         make_irregular_full,
-        partial(make_features, MIXED, 0.0),
+        make_irregular_features,
         {"time_key": "time", "dt": 0.15},
     ),
     "CartPole": Task(DQN, "CartPole-v1", QUARTERS[50_000], HIDDEN["CartPole"], SHOWN["CartPole"]),

@@ -3,14 +3,15 @@
 Each round measures every agent in turn, so that a change in the machine's speed meets all of them; the figure to quote
 is the ratio within a round.
 
-    python benchmarks/off_policy_speed.py           # some minutes
-    python benchmarks/off_policy_speed.py --tiny    # whether it runs
+    python benchmarks/off_policy_speed.py                          # docs/speed/off_policy.txt, some minutes
+    python benchmarks/off_policy_speed.py --tiny --output /tmp     # whether it runs
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch as th
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="(default: %(default)s)")
     parser.add_argument("--tiny", action="store_true", help="few updates and steps: whether it runs, not how fast")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of speed/off_policy.txt")
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
     updates, steps = (2, 20) if options.tiny else (50, 500)
@@ -82,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ratios = [result[MEMORY][part] / result[name][part] for result in rounds]
             cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})")
         table.add_row(name, *cells)
-    Console(width=180).print(table)
+    console = Console(width=200, record=True)
+    console.print(table)
+    (options.output / "speed").mkdir(parents=True, exist_ok=True)
+    (options.output / "speed" / "off_policy.txt").write_text(console.export_text())
 
 
 if __name__ == "__main__":

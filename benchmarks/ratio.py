@@ -7,16 +7,18 @@ tolerance.
 The solvers are trained in turn, several rounds of them, so that a change in the machine's speed meets all: their time
 is stated as a multiple of the first one's in the same round.
 
-    python benchmarks/ratio.py                              # the figures of the README, about ten minutes
-    python benchmarks/ratio.py --steps 32 --rounds 1        # whether it runs
+    python benchmarks/ratio.py                                        # docs/ratio.csv, about ten minutes
+    python benchmarks/ratio.py --steps 32 --rounds 1 --output /tmp    # whether it runs
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch as th
 from rich.console import Console
 from rich.progress import track
@@ -60,10 +62,11 @@ class RatioCallback(BaseCallback):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train with each solver and print a table."""
+    """Train with each solver, print a table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2048, help="of training (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each, seeds 0, 1, ... (default: 3)")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of ratio.csv (%(default)s)")
     options = parser.parse_args(arguments)
     th.set_num_threads(1)
     worst: list[list[float]] = [[] for _ in SOLVERS]
@@ -79,20 +82,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model.learn(options.steps, callback=callback)
             seconds[index].append(time.perf_counter() - begin)
             worst[index] += callback.worst
-    table = Table(
-        "solver", "rtol = atol", "|ratio - 1|, median of rollouts", "worst", f"time / {SOLVERS[0]['solver']}'s"
-    )
+    columns = ["solver", "rtol = atol", "|ratio - 1|, median of rollouts", "worst", f"time / {SOLVERS[0]['solver']}'s"]
+    rows = []
     for kwargs, ratios, spent in zip(SOLVERS, worst, seconds, strict=True):
-        rtol = f"{kwargs['rtol']:g}" if "rtol" in kwargs else ""
         times = [own / first for own, first in zip(spent, seconds[0], strict=True)]
-        table.add_row(
-            kwargs["solver"],
-            rtol,
-            f"{statistics.median(ratios):.1e}",
-            f"{max(ratios):.1e}",
-            f"{statistics.median(times):.1f}",
-        )
+        found = f"{statistics.median(ratios):.1e}", f"{max(ratios):.1e}", f"{statistics.median(times):.1f}"
+        rows.append((kwargs["solver"], f"{kwargs['rtol']:g}" if "rtol" in kwargs else "", *found))
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
+    options.output.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows, columns=columns).to_csv(options.output / "ratio.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
@@ -134,8 +135,11 @@ def test_every_agent_is_shown_the_same_episode(name: str) -> None:
     for wrapped in env.values():
         wrapped.action_space.seed(0)
     seen = {agent: [wrapped.reset(seed=3)[0]] for agent, wrapped in env.items()}
+    acted = []
     for _ in range(12):
         action = env["NCDEPolicy"].action_space.sample()
+        choices = env["NCDEPolicy"].action_space
+        acted.append(np.eye(choices.n)[action] if isinstance(choices, gym.spaces.Discrete) else action)
         steps = {agent: wrapped.step(action) for agent, wrapped in env.items()}
         for agent, step in steps.items():
             seen[agent].append(step[0])
@@ -159,9 +163,14 @@ def test_every_agent_is_shown_the_same_episode(name: str) -> None:
         everything, make_task = np.stack(seen[CEILING]), task.make
         assert isinstance(make_task, partial)
         positions = everything[:, BODIES[make_task.args[0]].positions]
-        np.testing.assert_allclose(positions[~np.isnan(values)], values[~np.isnan(values)], rtol=1e-6)
+        observed = values[:, : positions.shape[1]]
+        np.testing.assert_allclose(positions[~np.isnan(observed)], observed[~np.isnan(observed)], rtol=1e-6)
+        assert (values.shape[1] > positions.shape[1]) == ("irregular" in name and "hidden" not in name)
         if task.timed:
             np.testing.assert_allclose(everything[:, -1], elapsed, rtol=1e-6)
+        if values.shape[1] > positions.shape[1]:  # none before the first observation, then the action that led to each
+            expected = np.stack([np.zeros_like(acted[0]), *acted[: len(values) - 1]])
+            np.testing.assert_allclose(values[:, positions.shape[1] :], expected, rtol=1e-6)
 
 
 def test_evaluations_begin_alike() -> None:

@@ -12,6 +12,7 @@ from memory import TASKS as MEMORY_TASKS
 from sb3_ncde.envs import TASKS as CLASSIC
 from sb3_ncde.envs.tasks import Task as Body
 from sb3_ncde.sensors import AsynchronousSensors, IrregularSampling, SelectColumns, SensorDropout
+from sb3_ncde.wrappers import PreviousAction
 
 Sensors = Mapping[str, Mapping[str, Any]]
 """Arguments of each of :data:`WRAPPERS` that is used, by its name."""
@@ -67,12 +68,17 @@ class Task:
         return "dropout" in self.sensors or "asynchronous" in self.sensors
 
 
-def make_body(name: str, sensors: Sensors, everything: bool) -> gym.Env[Any, Any]:
-    """Return a body that shows its positions through sensors; or everything, at the same times."""
+def make_body(name: str, acted: bool, sensors: Sensors, everything: bool) -> gym.Env[Any, Any]:
+    """Return a body that shows its positions through sensors; or everything, at the same times.
+
+    :param acted: whether positions come with the action that led to them
+    """
     body = BODIES[name]
     env: gym.Env[Any, Any] = gym.make(body.env_id)
     if not everything:
         env = SelectColumns(env, body.positions)
+        if acted:
+            env = PreviousAction(env)
     for kind, wrapper in WRAPPERS.items():
         if kind in sensors and (kind == "sampling" or not everything):
             arguments = {"dt": body.dt, **sensors[kind]} if kind == "sampling" else sensors[kind]
@@ -103,13 +109,19 @@ ZOO = {
 """Whose settings of PPO, of RecurrentPPO and of SAC (None: it has discrete actions) a body's tasks have."""
 
 
-def _of_body(name: str, group: str, steps: int, sensors: Sensors | None = None, **kwargs: Any) -> Task:
+def _of_body(
+    name: str, group: str, steps: int, sensors: Sensors | None = None, acted: bool | None = None, **kwargs: Any
+) -> Task:
+    """Return a task; where time is irregular it shows the action before, unless told otherwise.
+
+    How far an action that is held has moved the body depends on how long it was held.
+    """
     sensors = sensors or {}
     mean = (sensors["sampling"]["low"] + sensors["sampling"]["high"]) / 2 if "sampling" in sensors else 1.0
     return Task(
         group=group,
         steps=steps,
-        make=partial(make_body, name),
+        make=partial(make_body, name, "sampling" in sensors if acted is None else acted),
         zoo={algorithm: env_id for algorithm, env_id in zip(ALGORITHMS, ZOO[name], strict=True) if env_id},
         dt=BODIES[name].dt * mean if "sampling" in sensors else 1.0,
         sensors=sensors,
@@ -157,6 +169,15 @@ TASKS = {
         "irregular",
         100_000,
         SAMPLING,
+        ours="sb3_ncde/IrregularCartPoleNoVel-v1",
+        **_held((1, 2, 3, 4, 5)),
+    ),
+    "irregular CartPole, actions hidden": _of_body(
+        "CartPole",
+        "irregular",
+        100_000,
+        SAMPLING,
+        acted=False,
         ours="sb3_ncde/IrregularCartPoleNoVel-v1",
         **_held((1, 2, 3, 4, 5)),
     ),
