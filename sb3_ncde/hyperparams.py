@@ -5,11 +5,13 @@ The RL Zoo takes this module's name, ``--conf-file sb3_ncde.hyperparams``, and r
 
 import copy
 import difflib
+import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import yaml
 from stable_baselines3.common.utils import LinearSchedule
 
@@ -31,12 +33,14 @@ class Settings(NamedTuple):
     :param normalize: whether observations and rewards are to be normalised, by SB3's ``VecNormalize`` (where time is
         observed or values are missing, by :class:`sb3_ncde.normalize.VecNormalizeObserved`)
     :param model: keyword arguments of RecurrentPPO, the policy among them; the caller's own, to change at will
+    :param wrapper_class: of each environment, for SB3's ``make_vec_env``; None: the environment as it is
     """
 
     n_envs: int
     n_timesteps: int
     normalize: bool
     model: dict[str, Any]
+    wrapper_class: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None
 
 
 def settings(env_id: str) -> Settings:
@@ -55,7 +59,9 @@ def settings(env_id: str) -> Settings:
     model = with_schedules(hyperparams[name])
     model["policy"] = model["policy"].rpartition(".")[2]  # the name under which the policy is registered
     normalize = bool(model.pop("normalize"))  # in the RL Zoo, also what is normalised
-    return Settings(model.pop("n_envs"), model.pop("n_timesteps"), normalize, model)
+    wrapper = model.pop("env_wrapper", None)  # in the RL Zoo, the path of a class
+    wrapper_class = None if wrapper is None else pkgutil.resolve_name(wrapper)
+    return Settings(model.pop("n_envs"), model.pop("n_timesteps"), normalize, model, wrapper_class)
 
 
 def with_schedules(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,8 +46,11 @@ def agents(only: list[str]) -> Iterator[tuple[str, Any]]:
     for env_id in hyperparams:
         name = env_id.rpartition("/")[2]
         if env_id.startswith("sb3_ncde/") and (not only or name in only):
-            own = settings(env_id).model | {"n_steps": 64, "batch_size": 64, "n_epochs": 1}
-            env = VecNormalizeObserved(make_vec_env(env_id), skip=["time"] if "Irregular" in env_id else [])
+            tuned = settings(env_id)
+            own = tuned.model | {"n_steps": 64, "batch_size": 64, "n_epochs": 1}
+            env = VecNormalizeObserved(
+                make_vec_env(env_id, wrapper_class=tuned.wrapper_class), skip=["time"] if "Irregular" in env_id else []
+            )
             yield name, varied(RecurrentPPO(env=env, seed=0, device="cpu", **own))
     if only and "image" not in only:
         return

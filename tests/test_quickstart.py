@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import LinearSchedule
 import sb3_ncde
 from sb3_ncde import quickstart
 from sb3_ncde.hyperparams import hyperparams, settings, with_schedules
+from sb3_ncde.wrappers import PreviousAction
 
 
 def test_it_trains_and_leaves_a_model_a_table_and_a_curve(
@@ -88,20 +89,24 @@ def test_time_is_not_normalised() -> None:
     assert env.gamma == 0.98
 
 
+NOT_THE_MODELS = {"n_envs", "n_timesteps", "normalize", "env_wrapper"}
+
+
 @pytest.mark.parametrize("env_id", list(hyperparams))
 def test_settings_are_ready_for_recurrent_ppo(env_id: str) -> None:
     tuned, entry = settings(env_id), hyperparams[env_id]
     assert (tuned.n_envs, tuned.n_timesteps) == (entry["n_envs"], entry["n_timesteps"])
     assert tuned.normalize is True  # whatever the RL Zoo needs to be told
     assert tuned.model["policy"] in RecurrentPPO.policy_aliases
-    assert tuned.model.keys() == entry.keys() - {"n_envs", "n_timesteps", "normalize"}
+    assert (tuned.wrapper_class is None) == ("env_wrapper" not in entry)
+    assert tuned.model.keys() == entry.keys() - NOT_THE_MODELS
     if str(entry["learning_rate"]).startswith("lin_"):
         assert isinstance(tuned.model["learning_rate"], LinearSchedule)
     # What the caller changes is the caller's own.
     tuned.model.setdefault("policy_kwargs", {})["history_length"] = 99
     assert settings(env_id).model.get("policy_kwargs", {}).get("history_length") != 99
     if env_id in gym.registry:
-        assert settings(f"sb3_ncde:{env_id}").model.keys() == entry.keys() - {"n_envs", "n_timesteps", "normalize"}
+        assert settings(f"sb3_ncde:{env_id}").model.keys() == entry.keys() - NOT_THE_MODELS
 
 
 def test_settings_make_a_model() -> None:
@@ -110,6 +115,13 @@ def test_settings_make_a_model() -> None:
     model = RecurrentPPO(env=env, device="cpu", **tuned.model | {"n_steps": 8, "batch_size": 8, "n_epochs": 1}).learn(8)
     assert isinstance(model.policy, sb3_ncde.MultiInputNCDEPolicy)
     assert model.policy.arguments.history_length == 3
+
+
+def test_settings_name_the_wrapper_of_an_entry() -> None:
+    tuned = settings("sb3_ncde/IrregularCartPoleNoVel-v1")
+    assert tuned.wrapper_class is PreviousAction
+    env = make_vec_env("sb3_ncde/IrregularCartPoleNoVel-v1", wrapper_class=tuned.wrapper_class)
+    RecurrentPPO(env=env, device="cpu", **tuned.model | {"n_steps": 8, "batch_size": 8, "n_epochs": 1}).learn(8)
 
 
 def test_an_unknown_environment_has_nearest_ones_and_a_start() -> None:
