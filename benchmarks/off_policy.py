@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from comparison.tasks import make_body
 from features import Features
 from gymnasium.wrappers import FlattenObservation
 from resumable import main
@@ -26,11 +27,10 @@ from zoo_settings import zoo_settings
 
 from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.envs import TASKS
-from sb3_ncde.sensors import IrregularSampling, SelectColumns
+from sb3_ncde.sensors import IrregularSampling
 
-POSITIONS = {"Hopper-v5": list(range(5)), "HalfCheetah-v5": list(range(8))}
-"""Columns of MuJoCo's observations that are no velocities."""
-MUJOCO = "Hopper-v4"
+MUJOCO = ("Hopper", "HalfCheetah")
+MUJOCO_SETTINGS = "Hopper-v4"
 """Whose settings the RL Zoo has for both."""
 IRREGULAR = "sb3_ncde/IrregularPendulumNoVel-v1"
 
@@ -44,11 +44,6 @@ def make_irregular_full() -> gym.Env[Any, Any]:
 def make_irregular_features() -> gym.Env[Any, Any]:
     """Return Pendulum without its velocity after 1 to 5 steps of physics, with rates and elapsed time as columns."""
     return Features(gym.make(IRREGULAR))
-
-
-def make_positions(env_id: str) -> gym.Env[Any, Any]:
-    """Return a task of MuJoCo without velocities."""
-    return SelectColumns(gym.make(env_id), POSITIONS[env_id])
 
 
 Maker = Callable[[], gym.Env[Any, Any]]
@@ -100,10 +95,14 @@ RUNS = {
         SHOWN["MountainCarContinuous"],
     ),
 } | {
-    env_id.removesuffix("-v5"): Task(
-        SAC, MUJOCO, QUARTERS[100_000], partial(make_positions, env_id), partial(gym.make, env_id)
+    name: Task(
+        SAC,
+        MUJOCO_SETTINGS,
+        QUARTERS[100_000],
+        partial(make_body, name, False, {}, False),
+        partial(make_body, name, False, {}, True),
     )
-    for env_id in POSITIONS
+    for name in MUJOCO
 }
 """By name."""
 

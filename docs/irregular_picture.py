@@ -1,40 +1,32 @@
-"""Draw docs/irregular.png, the picture of the README, from docs/irregular.csv. ``python docs/irregular_picture.py``.
+"""Draw docs/irregular.png, the picture of the README, from docs/learning/runs. ``python docs/irregular_picture.py``.
 
-The numbers are those of the table in docs/evidence.md that ``python benchmarks/irregular.py`` prints: mean over five
-agents, standard deviation, worst agent.
+The runs are those of ``python benchmarks/learning.py --tasks "irregular Pendulum"``: each agent is trained with 1 to 5
+steps of physics from one observation to the next, and then evaluated where all are as long.
 """
 
 import argparse
-import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-COLORS = {"NCDEPolicy": "tab:blue", "LSTM, 64 units": "tab:orange", "8 stacked frames": "tab:gray"}
+COLORS = {"NCDEPolicy": "tab:blue", "MlpLstmPolicy 64": "tab:orange", "PPO, 8 stacked frames": "tab:gray"}
 
 
-class Result(NamedTuple):
-    """What the agents of one kind reach where an action is held for so many steps."""
-
-    agent: str
-    steps_between: int
-    mean: float
-    spread: float
-    worst: float
-
-
-def read() -> list[Result]:
-    """Return the results of the file."""
-    with (HERE / "irregular.csv").open(newline="") as file:
-        return [
-            Result(row["agent"], int(row["steps_between"]), *(float(row[name]) for name in Result._fields[2:]))
-            for row in csv.DictReader(file)
-        ]
+def read() -> pd.DataFrame:
+    """Return the returns of each trained agent with other sensors: agent, seed, steps of physics (other), mean."""
+    tables = []
+    for file in sorted((HERE / "learning" / "runs").glob("irregular_Pendulum--*.csv")):
+        with file.open() as lines:
+            about = json.loads(lines.readline().removeprefix("# "))
+        table = pd.read_csv(file, comment="#").dropna(subset="other")
+        tables.append(table.assign(agent=about["agent"], seed=about["seed"]))
+    return pd.concat(tables)
 
 
 def _marks_last(axes: Axes) -> tuple[list[Artist], list[str]]:
@@ -52,21 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for shift, (agent, color) in enumerate(COLORS.items()):
-        rows = [result for result in results if result.agent == agent]
-        places = [row.steps_between + 0.05 * (shift - 1) for row in rows]  # side by side: bars would hide each other
-        means = [row.mean for row in rows]
-        axes.errorbar(places, means, [row.spread for row in rows], color=color, marker="o", capsize=3, label=agent)
-        axes.plot(places, [row.worst for row in rows], "x", color=color, markersize=5)
-    axes.plot([], [], "x", color="0.4", markersize=5, label="the worst of five agents")
+        means = results[results["agent"] == agent].groupby("other")["mean"]
+        places = means.mean().index + 0.05 * (shift - 1)  # side by side: bars would hide each other
+        axes.errorbar(places, means.mean(), means.std(), color=color, marker="o", capsize=3, label=agent)
+        axes.plot(places, means.min(), "x", color=color, markersize=5)
+    axes.plot([], [], "x", color="0.4", markersize=5, label="the worst agent")
     axes.set(
         xlabel="steps of physics from one observation to the next (training: 1 to 5 at random)",
         ylabel="return (higher is better)",
-        xticks=sorted({result.steps_between for result in results}),
+        xticks=sorted(results["other"].unique()),
     )
-    axes.set_title("Pendulum without velocities: mean and standard deviation of five agents", fontsize=11)
+    n_seeds = results["seed"].nunique()
+    axes.set_title(f"Pendulum without velocities: mean and standard deviation of {n_seeds} agents", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    axes.legend(*_marks_last(axes), frameon=False, loc="lower left", bbox_to_anchor=(0.32, 0.02))
+    axes.legend(*_marks_last(axes), frameon=False, loc="lower left")
     figure.savefig(options.output / "irregular.png", dpi=150)
 
 

@@ -37,7 +37,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def section(page: Path, title: str) -> str:
     """Return what stands on a page under a title."""
-    return page.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.split(r"\n##+ ", re.split(rf"\n##+ {re.escape(title)}\n", page.read_text())[1])[0]
 
 
 SNIPPETS = [
@@ -232,21 +232,30 @@ def test_figures_of_the_readme_stand_in_the_evidence() -> None:
     numbers = set(re.findall(r"\d+,\d{3}", table))
     assert numbers
     assert numbers <= set(re.findall(r"\d+,\d{3}", evidence))
-    for row in (DOCS / "irregular.csv").read_text().splitlines()[1:]:
-        *_, mean, spread, worst = row.split(",")
-        assert re.search(rf"{mean} \+- {spread}(\*\*)? \({worst}\)", evidence), row
+
+
+def over_seeds(means: "pd.Series[float]") -> str:
+    """Return a cell of the pages: mean over seeds, spread, the worst of them, and how many there are."""
+    spread = means.std() if len(means) > 1 else 0.0
+    return f"{means.mean():.1f} +- {spread:.1f} ({means.min():.1f}), {len(means)}"
 
 
 @pytest.mark.parametrize("env_id", list(YARDSTICKS))
-def test_yardsticks_are_those_of_the_evidence(env_id: str) -> None:
-    page = section(DOCS / "evidence.md", "PPO without memory")
-    ((steps, memoryless, seeing),) = re.findall(
-        rf"^\| `{env_id}` \| (.*?) \| (\S+) .*? \| (\S+) ", page, flags=re.MULTILINE
+def test_yardsticks_are_those_of_the_file(env_id: str) -> None:
+    """The page's row, and what ``make train`` prints beside a score."""
+    page = section(DOCS / "evidence.md", "What the settings reach")
+    ((steps, *cells),) = re.findall(
+        rf"^\| `{env_id}` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE
     )
     assert int(steps.replace(",", "")) == settings(env_id).n_timesteps
-    assert YARDSTICKS[env_id].memoryless == f"{float(memoryless):.0f}"
+    results = pd.read_csv(DOCS / "yardstick.csv")
+    of_task = results[results["task"] == env_id.removeprefix("sb3_ncde/")].groupby("agent")["mean"]
+    found = {str(agent): means for agent, means in of_task}
+    names = ("NCDEPolicy", "PPO sees the same", "PPO sees the velocity too")
+    assert cells == [over_seeds(found[agent]) for agent in names]
+    assert YARDSTICKS[env_id].memoryless == f"{found[names[1]].mean():.0f}"
     if ":" in YARDSTICKS[env_id].most:
-        assert YARDSTICKS[env_id].most.endswith(f": {float(seeing):.0f}")
+        assert YARDSTICKS[env_id].most.endswith(f": {found[names[2]].mean():.0f}")
 
 
 def test_picture_of_the_readme_is_drawn_from_the_file(tmp_path: Path) -> None:
@@ -301,9 +310,7 @@ def test_figures_of_other_algorithms_are_those_of_the_file() -> None:
         of_row = results[(results["task"] == task) & (results["steps"] == int(steps.replace(",", "")))]
         for agent, cell in zip(("memory", "stacked frames", "full state"), cells.split(" | "), strict=True):
             means = of_row.loc[of_row["agent"] == agent, "mean"]
-            spread = means.std() if len(means) > 1 else 0.0
-            expected = f"{means.mean():.1f} +- {spread:.1f} ({means.min():.1f}), {len(means)}" if len(means) else "-"
-            assert cell == expected, (task, agent)
+            assert cell == (over_seeds(means) if len(means) else "-"), (task, agent)
 
 
 def test_latencies_are_those_of_the_file() -> None:
@@ -315,24 +322,50 @@ def test_latencies_are_those_of_the_file() -> None:
         assert f"| {name} | {' | '.join(cells[3 * number : 3 * number + 3])} |" in page, name
 
 
-def test_the_table_of_irregular_cartpole_is_that_of_the_runs() -> None:
-    """Mean, spread, worst seed and seconds, from the files of the runs one by one."""
-    page = (DOCS / "evidence.md").read_text().split("## Irregular CartPole")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+ \| [^|]+ \| [^|]+) \|$", page.replace("`", ""), re.MULTILINE)[1:])
-    ends: dict[str, list[tuple[float, float]]] = {}
-    for file in sorted((DOCS / "learning" / "runs").glob("irregular_CartPole--*.csv")):
+LEARNED = {
+    "Irregular Pendulum": "irregular Pendulum",
+    "Irregular CartPole": "irregular CartPole",
+    "The action before, hidden": "irregular CartPole, actions hidden",
+    "A quarter of the values missing": "Pendulum, a quarter missing",
+}
+"""Of the page's titles, the tasks of ``benchmarks/learning.py``."""
+
+
+@pytest.mark.parametrize("title", LEARNED)
+def test_tables_of_what_was_learned_are_those_of_the_runs(title: str) -> None:
+    """Each cell, from the files of the runs one by one: at the end, and with other sensors where the table has them."""
+    page = section(DOCS / "evidence.md", title)
+    head, _, *lines = re.findall(r"^\|(.*)\|$", page.replace("`", "").replace("**", ""), re.MULTILINE)
+    columns = [cell.strip() for cell in head.split("|")]
+    rows = [dict(zip(columns, (cell.strip() for cell in line.split("|")), strict=True)) for line in lines]
+    runs: dict[str, list[pd.DataFrame]] = {}
+    for file in sorted((DOCS / "learning" / "runs").glob("*.csv")):
         about = json.loads(file.read_text().split("\n")[0][1:])
-        runs = pd.read_csv(file, comment="#")
-        end = runs[runs["other"].isna()].iloc[-1]
-        ends.setdefault(about["agent"].replace("MlpLstmPolicy 64", "MlpLstmPolicy, 64 units"), []).append(
-            (end["mean"], end["cpu_seconds"])
-        )
-    for agent, found in ends.items():
-        means, seconds = map(pd.Series, zip(*found, strict=True))
-        expected = f"{means.mean():.0f} +- {means.std():.0f} | {means.min():.0f} | {seconds.median():.0f}"
-        assert rows[agent] == expected, agent
-        assert len(found) == 5
-    assert rows.keys() - ends.keys() <= {"---"}
+        if about["task"] == LEARNED[title]:
+            runs.setdefault(about["agent"], []).append(pd.read_csv(file, comment="#"))
+    assert {row["agent"] for row in rows} == runs.keys()
+    for row in rows:
+        found = runs[row["agent"]]
+        ends = [run[run["other"].isna()].iloc[-1] for run in found]
+        means = pd.Series([end["mean"] for end in ends])
+        assert row["return"] == f"{means.mean():.0f} +- {means.std():.0f} ({means.min():.0f})"
+        assert row["seeds"] == str(len(found))
+        assert row["seconds of a core"] == f"{pd.Series([end['cpu_seconds'] for end in ends]).median():.0f}"
+        for column in row.keys() - {"agent", "return", "seeds", "seconds of a core"}:
+            number = float(column.split()[0].rstrip("%")) / (100 if "%" in column else 1)
+            other = pd.Series([run.loc[run["other"] == number, "mean"].item() for run in found])
+            assert row[column] == f"{other.mean():.0f} +- {other.std():.0f}", (row["agent"], column)
+
+
+def test_masks_and_ratios_are_those_of_the_files() -> None:
+    masks = section(DOCS / "evidence.md", "A task for mask and memory")
+    for policy, means in pd.read_csv(DOCS / "masked.csv").groupby("policy")["mean"]:
+        each = ", ".join(f"{mean:.2f}" for mean in means)
+        assert f"| {policy} | {means.mean():.2f} | {each} |" in masks
+    ratios = section(DOCS / "evidence.md", "Adaptive solvers")
+    for row in pd.read_csv(DOCS / "ratio.csv", dtype=str, keep_default_na=False).to_numpy():
+        solver, tolerance, *cells = row
+        assert f"| `{solver}` | {tolerance} | {' | '.join(cells)} |".replace("|  |", "| |") in ratios
 
 
 @pytest.mark.parametrize("task", ["pendulum", "cartpole", "missing", "wide", "images"])
@@ -344,6 +377,15 @@ def test_speeds_are_those_of_the_script(task: str) -> None:
     assert rows
     for speeds in rows:
         assert " | ".join(speeds) in page, speeds
+
+
+def test_speeds_of_sac_are_those_of_the_script() -> None:
+    page = (DOCS / "algorithms.md").read_text()
+    kept = (DOCS / "speed" / "off_policy.txt").read_text()
+    (stacked,) = re.findall(r"^│ 4 stacked frames +│(.*)│$", kept, re.MULTILINE)
+    update, step, _ = [cell.strip().replace(" - ", " to ") for cell in stacked.split("│")][-3:]
+    assert f"| an update of SAC, 256 transitions | {update} |" in page
+    assert f"| acting: `predict` and the environment | {step} |" in page
 
 
 def test_the_time_of_predict_is_that_of_the_script() -> None:

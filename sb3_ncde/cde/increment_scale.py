@@ -17,7 +17,7 @@ MEMORY = 1e7
 """Rows over which the mean is taken at the most, so that a channel that begins to move late finds its scale.
 
 Each epoch over a rollout counts. With a tenth of this the scale never came to rest, and irregular Pendulum (seeds 0 and
-1, ``benchmarks/irregular.py``) reached -165 instead of -150.
+1) reached -165 instead of -150.
 """
 LARGEST = 1e36
 """Mean square above which float32 would overflow soon."""

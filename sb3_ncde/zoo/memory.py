@@ -20,6 +20,10 @@ from sb3_ncde.vec_history import VecHistory
 from sb3_ncde.zoo.config_entry import as_mapping
 
 
+SIZES = ("latent_size", "field_width", "rates", "skip")
+"""Arguments of NCDEExtractor that are sampled."""
+
+
 def refuse_inner_statistics(env: VecEnv) -> None:
     """Raise ValueError for environments that normalise below VecHistory."""
     if is_vecenv_wrapped(env, VecHistory) and unwrap_vec_normalize(env) is not None:
@@ -28,10 +32,6 @@ def refuse_inner_statistics(env: VecEnv) -> None:
             "statistics of such a wrapper: the agent would be evaluated and exported with others. Scale observations "
             "in the environment, by numbers that do not change (env_wrapper), or train in Python (docs/algorithms.md)."
         )
-
-
-SIZES = ("latent_size", "field_width", "rates", "skip")
-"""Arguments of NCDEExtractor that are sampled."""
 
 
 class MemoryExperimentManager(ExperimentManager):
