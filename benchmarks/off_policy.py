@@ -99,8 +99,8 @@ RUNS = {
         SAC,
         MUJOCO_SETTINGS,
         QUARTERS[100_000],
-        partial(make_body, name, False, {}, False),
-        partial(make_body, name, False, {}, True),
+        partial(make_body, name, shows_action=False, sensors={}, everything=False),
+        partial(make_body, name, shows_action=False, sensors={}, everything=True),
     )
     for name in MUJOCO
 }

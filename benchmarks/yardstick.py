@@ -3,8 +3,9 @@
 PPO is trained for as many steps and evaluated in the same episodes: once it sees what NCDEPolicy sees, and once it sees
 the velocity as well. What is NCDEPolicy's own among the settings is left out.
 
-    python benchmarks/yardstick.py --seeds 0 1 2                     # about half an hour
-    python benchmarks/yardstick.py --tasks CartPoleNoVel-v1 --agents NCDEPolicy --seeds 0 1 2 3 4 5 6 7 8 9
+    python benchmarks/yardstick.py --seeds 0 1 2                     # docs/yardstick.csv begins so: 20 minutes
+    python benchmarks/yardstick.py --agents NCDEPolicy --tasks PendulumNoVel-v1 IrregularPendulumNoVel-v1 --seeds 3 4
+    python benchmarks/yardstick.py --agents NCDEPolicy --tasks CartPoleNoVel-v1 --seeds 3 4 5 6 7 8 9
     python benchmarks/yardstick.py --report docs/yardstick.csv       # a table of results that are there
     python benchmarks/yardstick.py --seeds 0 --steps 256 --episodes 2 --output runs/tiny    # whether it runs
 """

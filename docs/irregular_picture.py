@@ -54,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ylabel="return (higher is better)",
         xticks=sorted(results["other"].unique()),
     )
-    n_seeds = results["seed"].nunique()
-    axes.set_title(f"Pendulum without velocities: mean and standard deviation of {n_seeds} agents", fontsize=11)
+    counts = results[results["agent"].isin(list(COLORS))].groupby("agent")["seed"].nunique()
+    seeds = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    axes.set_title(f"Pendulum without velocities: mean and standard deviation of {seeds} agents each", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     axes.legend(*_marks_last(axes), frameon=False, loc="lower left")

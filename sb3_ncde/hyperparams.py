@@ -28,6 +28,8 @@ _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 class Settings(NamedTuple):
     """The settings of an environment, ready for RecurrentPPO: ``RecurrentPPO(env=env, **settings(env_id).model)``.
 
+    Where there is a :attr:`wrapper_class`, they were found with it around each environment.
+
     :param n_envs: environments side by side
     :param n_timesteps: steps of training
     :param normalize: whether observations and rewards are to be normalised, by SB3's ``VecNormalize`` (where time is

@@ -258,10 +258,18 @@ def test_yardsticks_are_those_of_the_file(env_id: str) -> None:
         assert YARDSTICKS[env_id].most.endswith(f": {found[names[2]].mean():.0f}")
 
 
-def test_picture_of_the_readme_is_drawn_from_the_file(tmp_path: Path) -> None:
+def test_picture_of_the_readme_is_drawn_from_the_runs(tmp_path: Path) -> None:
+    """And what it draws is what the README says."""
     script = runpy.run_path(str(DOCS / "irregular_picture.py"))
     script["main"](["--output", str(tmp_path)])
     assert (tmp_path / "irregular.png").read_bytes().startswith(b"\x89PNG")
+    results = script["read"]()
+    (cells,) = re.findall(
+        r"^\| return, the same agents with always 5 steps \| (.*) \|$", README.read_text(), re.MULTILINE
+    )
+    drawn = [results.loc[(results["agent"] == agent) & (results["other"] == 5), "mean"] for agent in script["COLORS"]]
+    expected = [f"{means.mean():.0f} +- {means.std():.0f}" for means in drawn]
+    assert cells.replace("**", "").split(" | ") == expected
 
 
 def test_terms_have_one_meaning() -> None:
@@ -334,10 +342,8 @@ LEARNED = {
 @pytest.mark.parametrize("title", LEARNED)
 def test_tables_of_what_was_learned_are_those_of_the_runs(title: str) -> None:
     """Each cell, from the files of the runs one by one: at the end, and with other sensors where the table has them."""
-    page = section(DOCS / "evidence.md", title)
-    head, _, *lines = re.findall(r"^\|(.*)\|$", page.replace("`", "").replace("**", ""), re.MULTILINE)
-    columns = [cell.strip() for cell in head.split("|")]
-    rows = [dict(zip(columns, (cell.strip() for cell in line.split("|")), strict=True)) for line in lines]
+    (head,) = re.findall(r"^\| (agent .*) \|$", section(DOCS / "evidence.md", title), re.MULTILINE)
+    rows = [dict(zip(head.split(" | "), row, strict=True)) for row in rows_of(title)]
     runs: dict[str, list[pd.DataFrame]] = {}
     for file in sorted((DOCS / "learning" / "runs").glob("*.csv")):
         about = json.loads(file.read_text().split("\n")[0][1:])
@@ -357,15 +363,26 @@ def test_tables_of_what_was_learned_are_those_of_the_runs(title: str) -> None:
             assert row[column] == f"{other.mean():.0f} +- {other.std():.0f}", (row["agent"], column)
 
 
-def test_masks_and_ratios_are_those_of_the_files() -> None:
-    masks = section(DOCS / "evidence.md", "A task for mask and memory")
-    for policy, means in pd.read_csv(DOCS / "masked.csv").groupby("policy")["mean"]:
-        each = ", ".join(f"{mean:.2f}" for mean in means)
-        assert f"| {policy} | {means.mean():.2f} | {each} |" in masks
-    ratios = section(DOCS / "evidence.md", "Adaptive solvers")
-    for row in pd.read_csv(DOCS / "ratio.csv", dtype=str, keep_default_na=False).to_numpy():
-        solver, tolerance, *cells = row
-        assert f"| `{solver}` | {tolerance} | {' | '.join(cells)} |".replace("|  |", "| |") in ratios
+def rows_of(title: str) -> list[list[str]]:
+    """Return the cells of the table under a title of the evidence, row by row, without the head and without marks."""
+    page = section(DOCS / "evidence.md", title).replace("`", "").replace("**", "")
+    return [[cell.strip() for cell in line.split("|")] for line in re.findall(r"^\|(.*)\|$", page, re.MULTILINE)[2:]]
+
+
+def test_returns_with_masks_are_those_of_the_file() -> None:
+    results = pd.read_csv(DOCS / "masked.csv").groupby("policy", sort=False)["mean"]
+    expected = [
+        [str(policy), f"{means.mean():.2f}", ", ".join(f"{mean:.2f}" for mean in means)] for policy, means in results
+    ]
+    assert rows_of("A task for mask and memory") == expected
+
+
+def test_ratios_of_solvers_are_those_of_the_file() -> None:
+    kept = pd.read_csv(DOCS / "ratio.csv", dtype=str, keep_default_na=False).to_numpy().tolist()
+    assert rows_of("Adaptive solvers") == kept
+    times = [float(row[-1]) for row in kept if row[1]]
+    for page in ("evidence", "how-it-works", "troubleshooting"):
+        assert f"{min(times):.0f} to {max(times):.0f} times slower" in (DOCS / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize("task", ["pendulum", "cartpole", "missing", "wide", "images"])

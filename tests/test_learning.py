@@ -93,6 +93,15 @@ def test_where_the_greatest_return_is_known_it_is_1_and_ours_has_traces(tmp_path
     assert scores["NCDEPolicy"] == pytest.approx(0.0)
 
 
+def test_a_control_is_no_task_that_counts(tmp_path: Path) -> None:
+    for task in ("irregular CartPole", "irregular CartPole, actions hidden"):
+        for agent, mean in ((FLOOR, 0.0), (CEILING, 100.0), ("NCDEPolicy", 50.0)):
+            write(tmp_path, task, agent, 0, [mean])
+    scores = results.scored(results.read(tmp_path)[1])
+    assert set(scores["task"]) == {"irregular CartPole", "irregular CartPole, actions hidden"}
+    assert results.complete(scores, ["NCDEPolicy"], 1) == ["irregular CartPole"]
+
+
 def test_areas_and_times_are_those_of_the_lines(tmp_path: Path) -> None:
     task = "irregular Pendulum"
     for agent, mean in ((FLOOR, 0.0), (CEILING, 100.0)):
@@ -311,7 +320,7 @@ def test_headline_comes_first_and_each_run_has_a_file_of_its_own() -> None:
     assert order[: len(headline)] == headline
     assert sum(run.task == "CartPole" and run.agent == "NCDEPolicy" for run in order) == 10
     groups = [TASKS[run.task].group for run in order[len(headline) :] if "Hopper" not in run.task]
-    assert list(dict.fromkeys(groups)) == ["regular", "irregular", "missing", "long"]
+    assert list(dict.fromkeys(groups)) == ["regular", "irregular", "missing", "long", "control"]
 
 
 def test_hours_left_are_those_of_finished_runs(tmp_path: Path) -> None:

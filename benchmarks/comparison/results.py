@@ -81,11 +81,12 @@ def scored(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def complete(scores: pd.DataFrame, agents: Sequence[str], least: int) -> list[str]:
-    """Return the tasks on which each of some agents has been run with at least so many seeds."""
+    """Return the tasks on which each of some agents has been run with at least so many seeds; controls are none."""
     ends = final(scores)
     seeds = ends.pivot_table(index="task", columns="agent", values="seed", aggfunc="nunique", sort=False)
     seeds = seeds.reindex(columns=list(agents)).fillna(0)
-    return [str(task) for task in seeds.index[(seeds >= least).all(axis=1)]]
+    tasks = map(str, seeds.index[(seeds >= least).all(axis=1)])
+    return [task for task in tasks if TASKS[task].group != "control"]
 
 
 def matrices(scores: pd.DataFrame, agents: Sequence[str], tasks: Sequence[str]) -> dict[str, Matrix]:

@@ -19,7 +19,6 @@ from sb3_ncde.torch_layers import NCDEExtractor
 from sb3_ncde.vec_history import VecHistory
 from sb3_ncde.zoo.config_entry import as_mapping
 
-
 SIZES = ("latent_size", "field_width", "rates", "skip")
 """Arguments of NCDEExtractor that are sampled."""
 
