@@ -195,6 +195,14 @@ TASKS = {
 }
 # MuJoCo last: each takes as long as all of the others of its group.
 TASKS |= {
+    "irregular Pendulum, actions hidden": _of_body(
+        "Pendulum",
+        "control",
+        200_000,
+        SAMPLING,
+        ours="sb3_ncde/IrregularPendulumNoVel-v1",
+        **_held((1, 2, 3, 4, 5)),
+    ),
     "irregular CartPole, actions hidden": _of_body(
         "CartPole",
         "control",
