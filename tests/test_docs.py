@@ -333,8 +333,8 @@ def test_latencies_are_those_of_the_file() -> None:
 LEARNED = {
     "Irregular Pendulum": "irregular Pendulum",
     "Irregular CartPole": "irregular CartPole",
-    "Irregular Pendulum, the action before hidden": "irregular Pendulum, actions hidden",
-    "Irregular CartPole, the action before hidden": "irregular CartPole, actions hidden",
+    "Irregular Pendulum, the previous action hidden": "irregular Pendulum, actions hidden",
+    "Irregular CartPole, the previous action hidden": "irregular CartPole, actions hidden",
     "A quarter of the values missing": "Pendulum, a quarter missing",
 }
 """Of the page's titles, the tasks of ``benchmarks/learning.py``."""

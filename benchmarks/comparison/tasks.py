@@ -111,7 +111,7 @@ ZOO = {
 
 
 def _of_body(name: str, group: str, steps: int, sensors: Sensors | None = None, **kwargs: Any) -> Task:
-    """Return a task; where time is irregular it shows the action before, but for a control.
+    """Return a task; where time is irregular it shows the previous action, but for a control.
 
     How far an action that is held has moved the body depends on how long it was held.
     """

@@ -10,7 +10,7 @@ from sb3_ncde.envs.spaces import BoxWithMissing, Floats
 
 
 class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Shows the action before, and if asked for its reward, and the product of both.
+    """Shows the previous action, and if asked for its reward, and the product of both.
 
     A count of rewards by action, which a bandit asks for, is the sum of that product over time (Duan et al. 2016,
     RL^2, arXiv:1611.02779, show an agent action and reward). Discrete actions are shown one-hot; at the first
