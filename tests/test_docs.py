@@ -215,7 +215,7 @@ def test_commands_of_the_zoo_for_an_own_environment_run(tmp_path: Path) -> None:
 
 def figures(text: str) -> set[str]:
     """Return the cells of tables that are a figure: mean and spread."""
-    return set(re.findall(r"-\d+(?:\.\d+)? \+- \d+(?:\.\d+)?", text))
+    return set(re.findall(r"-?\d+(?:\.\d+)? \+- \d+(?:\.\d+)?", text))
 
 
 OLDER = "What is older than the window"
