@@ -1,4 +1,4 @@
-"""The RL Zoo's SAC, TD3, TQC, DQN and QR-DQN with memory, by its own commands and by ``sb3-ncde``, from the files in configs/.
+"""The RL Zoo's SAC, TD3, TQC, DQN and QR-DQN with memory, by its own commands and by ``sb3-ncde``, from configs/.
 
 One algorithm runs in processes of its own, as a user types it in; the others in this one, which is faster.
 """
