@@ -100,7 +100,7 @@ def test_the_stock_zoo_trains_plays_back_and_goes_on(algo: str, call: Command) -
     assert isinstance(agent.replay_buffer, HistoryReplayBuffer)
     assert agent._n_updates > 0
     # QR-DQN has settings of its own for Adam, and takes no others.
-    assert agent.policy.optimizer_kwargs.get("fused", False) == (algo != "qrdqn")
+    assert agent.policy.optimizer_kwargs == ({"eps": 0.01 / 256} if algo == "qrdqn" else {"fused": True})
     assert "Mean reward" in stock("rl_zoo3.enjoy", f"{common} -f logs --no-render -n 250")
     name = env_id.replace("/", "-")
     going_on = f"{training} -i logs/{algo}/{name}_1/{name}.zip"
@@ -122,7 +122,9 @@ def test_every_entry_trains_by_its_name_alone(algo: str, env_id: str, call: Comm
     ((wrapper, arguments),) = entry["vec_env_wrapper"].items()
     assert wrapper == "sb3_ncde.VecHistory"
     assert space.arguments == HistoryArguments(**arguments)
-    assert agent.lr_schedule(1) == float(str(entry["learning_rate"]).removeprefix("lin_"))
+    rate = str(entry["learning_rate"])
+    assert agent.lr_schedule(1) == float(rate.removeprefix("lin_"))
+    assert agent.lr_schedule(0) == (0 if rate.startswith("lin_") else agent.lr_schedule(1))
     for name in entry.keys() & {"gamma", "tau", "batch_size", "ent_coef", "target_update_interval", "use_sde"}:
         assert getattr(agent, name) == entry[name]
 
