@@ -1,8 +1,8 @@
 """Off-policy algorithms of SB3 with memory, beside stacked frames of the same window and beside the full state.
 
-All agents of a task have the same algorithm and settings, those of the RL Zoo for the task with all that is observed,
-but for what ``STEADY`` changes on CartPole. All have the same information: where time is irregular, stacked frames are
-given the elapsed time and the rates of change.
+All agents of a task have the same algorithm and settings: those of the task's entry in ``configs/``, or of the RL Zoo
+where there is none. All have the same information: where time is irregular, stacked frames are given the elapsed time
+and the rates of change.
 
     python benchmarks/off_policy.py                                 # one after the other: many hours
     python benchmarks/off_policy.py --tasks Pendulum --seeds 0 1    # goes on with what the folder has
@@ -10,12 +10,13 @@ given the elapsed time and the rates of change.
     python benchmarks/off_policy.py --tasks Pendulum --steps 128 --episodes 1 --seeds 0 --output runs/tiny
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import yaml
 from comparison.tasks import SAMPLING, make_body
 from features import Features
 from resumable import main
@@ -29,7 +30,15 @@ from zoo_settings import zoo_settings
 from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.envs import TASKS
 from sb3_ncde.hyperparams import with_schedules
+from sb3_ncde.zoo.config_entry import as_mapping
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+OURS = "sb3_ncde/"
+MEMORY = {
+    *("policy", "n_timesteps", "vec_env_wrapper", "replay_buffer_class"),
+    *("features_extractor_class", "optimizer_kwargs"),
+}
+"""Of an entry, and of its policy: the memory's, which each agent here has its own of."""
 MUJOCO = ("Hopper", "HalfCheetah")
 MUJOCO_SETTINGS = "Hopper-v4"
 """Whose settings the RL Zoo has for both."""
@@ -46,14 +55,12 @@ Maker = Callable[[], gym.Env[Any, Any]]
 class Task(NamedTuple):
     """A task and what it is solved with.
 
-    :param algorithm: of all agents, with the RL Zoo's settings for ``settings_of``
-    :param settings_of: an environment of the RL Zoo
+    :param algorithm: of all agents
+    :param settings_of: an environment that ``configs/`` has an entry for, or the RL Zoo where it is not this package's
     :param evaluated: steps of training after which an agent is evaluated
     :param memory: makes the environment for the agent with memory
     :param full: for the one that sees everything
     :param frames: for the one with stacked frames; None: that of the agent with memory
-    :param time: arguments of VecHistory beside its length
-    :param changed: settings that are not the RL Zoo's
     """
 
     algorithm: type[BaseAlgorithm]
@@ -62,40 +69,26 @@ class Task(NamedTuple):
     memory: Maker
     full: Maker
     frames: Maker | None = None
-    time: Mapping[str, Any] = {}
-    changed: Mapping[str, Any] = {}
 
 
-LENGTH = 4
-"""Of the history, and of the stack of frames."""
 QUARTERS = {steps: tuple(steps * part // 4 for part in range(1, 5)) for steps in (20_000, 40_000, 50_000, 100_000)}
 SHOWN = {task: partial(gym.make, env_id) for task, (env_id, *_) in TASKS.items()}
-HIDDEN = {task: partial(gym.make, f"sb3_ncde/{task}NoVel-v1") for task in TASKS}
-STEADY = {
-    "learning_rate": "lin_1e-3",
-    "batch_size": 256,
-    "train_freq": 16,
-    "gradient_steps": 8,
-    "target_update_interval": 256,
-}
-"""Of CartPole: with the RL Zoo's settings the last weights are a matter of luck, with all that is observed as well."""
-
+HIDDEN = {task: partial(gym.make, f"{OURS}{task}NoVel-v1") for task in TASKS}
 RUNS = {
-    "Pendulum": Task(SAC, "Pendulum-v1", QUARTERS[20_000], HIDDEN["Pendulum"], SHOWN["Pendulum"]),
+    "Pendulum": Task(SAC, f"{OURS}PendulumNoVel-v1", QUARTERS[20_000], HIDDEN["Pendulum"], SHOWN["Pendulum"]),
     # The previous action is not shown: SAC learns more slowly with it (NOTES.md).
     "IrregularPendulum": Task(
         SAC,
-        "Pendulum-v1",
+        f"{OURS}IrregularPendulumNoVel-v1",
         QUARTERS[40_000],
         partial(make_body, "Pendulum", shows_action=False, sensors=SAMPLING, everything=False),
         partial(make_body, "Pendulum", shows_action=False, sensors=SAMPLING, everything=True),
         make_irregular_features,
-        {"time_key": "time", "dt": 0.15},
     ),
-    "CartPole": Task(QRDQN, "CartPole-v1", QUARTERS[50_000], HIDDEN["CartPole"], SHOWN["CartPole"], changed=STEADY),
+    "CartPole": Task(QRDQN, f"{OURS}CartPoleNoVel-v1", QUARTERS[50_000], HIDDEN["CartPole"], SHOWN["CartPole"]),
     "MountainCarContinuous": Task(
         SAC,
-        "MountainCarContinuous-v0",
+        f"{OURS}MountainCarContinuousNoVel-v1",
         QUARTERS[50_000],
         HIDDEN["MountainCarContinuous"],
         SHOWN["MountainCarContinuous"],
@@ -113,10 +106,17 @@ RUNS = {
 """By name."""
 
 
-def settings(task: Task) -> dict[str, Any]:
-    """Return the settings of a task's algorithm, as its arguments."""
-    zoo = zoo_settings(task.algorithm.__name__.lower(), task.settings_of).model
-    return zoo | with_schedules(dict(task.changed)) | {"device": "cpu"}
+def settings(task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a task's algorithm, as its arguments, and those of VecHistory."""
+    name = task.algorithm.__name__.lower()
+    if not task.settings_of.startswith(OURS):
+        return zoo_settings(name, task.settings_of).model | {"device": "cpu"}, {"history_length": 4}
+    entry = yaml.safe_load((CONFIGS / f"{name}.yml").read_text())[task.settings_of]
+    history: dict[str, Any] = entry["vec_env_wrapper"]["sb3_ncde.VecHistory"]
+    model = with_schedules({key: value for key, value in entry.items() if key not in MEMORY})
+    policy_kwargs = as_mapping(model["policy_kwargs"])
+    model["policy_kwargs"] = {key: policy_kwargs[key] for key in policy_kwargs if key not in MEMORY}
+    return model | {"device": "cpu"}, history
 
 
 def _two(make: Maker, seed: int) -> tuple[VecEnv, VecEnv]:
@@ -126,20 +126,22 @@ def _two(make: Maker, seed: int) -> tuple[VecEnv, VecEnv]:
 
 def make_memory(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent with memory, and the environment that it is evaluated on."""
-    env, evaluated = (VecHistory(part, history_length=LENGTH, **task.time) for part in _two(task.memory, seed))
-    return with_memory(task.algorithm, env, seed=seed, **settings(task)), evaluated
+    model, history = settings(task)
+    env, evaluated = (VecHistory(part, **history) for part in _two(task.memory, seed))
+    return with_memory(task.algorithm, env, seed=seed, **model), evaluated
 
 
 def make_stacked(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent that sees as many stacked frames as the history is long."""
-    env, evaluated = (VecFrameStack(part, LENGTH) for part in _two(task.frames or task.memory, seed))
-    return task.algorithm("MlpPolicy", env, seed=seed, **settings(task)), evaluated
+    model, history = settings(task)
+    env, evaluated = (VecFrameStack(part, history["history_length"]) for part in _two(task.frames or task.memory, seed))
+    return task.algorithm("MlpPolicy", env, seed=seed, **model), evaluated
 
 
 def make_full(task: Task, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent that sees everything."""
     env, evaluated = _two(task.full, seed)
-    return task.algorithm("MlpPolicy", env, seed=seed, **settings(task)), evaluated
+    return task.algorithm("MlpPolicy", env, seed=seed, **settings(task)[0]), evaluated
 
 
 AGENTS = {"memory": make_memory, "stacked frames": make_stacked, "full state": make_full}

@@ -4,6 +4,7 @@ One algorithm runs in processes of its own, as a user types it in; the others in
 """
 
 import gc
+import inspect
 import os
 import runpy
 import subprocess
@@ -31,6 +32,7 @@ from rl_zoo3.utils import ALGOS  # noqa: E402
 from sb3_ncde import HistoryReplayBuffer, NCDEExtractor, cli  # noqa: E402
 from sb3_ncde.history.arguments import HistoryArguments  # noqa: E402
 from sb3_ncde.history.space import HistorySpace  # noqa: E402
+from sb3_ncde.zoo.config_entry import as_mapping, in_numbers  # noqa: E402
 from sb3_ncde.zoo.memory import SIZES, convert_memory_params, has_memory, sample_memory_params  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of rl_zoo3 and what it imports
@@ -127,6 +129,32 @@ def test_every_entry_trains_by_its_name_alone(algo: str, env_id: str, call: Comm
     assert agent.lr_schedule(0) == (0 if rate.startswith("lin_") else agent.lr_schedule(1))
     for name in entry.keys() & {"gamma", "tau", "batch_size", "ent_coef", "target_update_interval", "use_sde"}:
         assert getattr(agent, name) == entry[name]
+
+
+TUNED = {
+    ("qrdqn", "sb3_ncde/CartPoleNoVel-v1"): {
+        *("learning_rate", "batch_size", "target_update_interval", "train_freq", "gradient_steps")
+    },
+    ("sac", "sb3_ncde/MountainCarContinuousNoVel-v1"): {"gamma"},
+}
+"""Settings of the algorithm that are not the RL Zoo's; the comments of the files and docs/algorithms.md say why."""
+OF_THE_ZOO = {"Pendulum": "Pendulum-v1", "CartPole": "CartPole-v1", "MountainCar": "MountainCarContinuous-v0"}
+
+
+@pytest.mark.parametrize(("algo", "env_id"), ENTRIES)
+def test_entries_have_the_settings_of_the_zoo_but_for_what_was_tuned(algo: str, env_id: str) -> None:
+    (zoo_id,) = (zoo_id for name, zoo_id in OF_THE_ZOO.items() if name in env_id)
+    file = Path(rl_zoo3.train.__file__).with_name("hyperparams") / f"{algo}.yml"
+    zoo = in_numbers(yaml.safe_load(file.read_text())[zoo_id])
+    ours = in_numbers(ENTRIES[algo, env_id])
+    of_both = (zoo.keys() | ours.keys()) - {"n_timesteps", "policy_kwargs", "vec_env_wrapper", "replay_buffer_class"}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(ALGOS[algo]).parameters.items()}
+    differing = {name for name in of_both if (defaults | ours).get(name) != (defaults | zoo).get(name)}
+    assert differing == TUNED.get((algo, env_id), set())
+    of_policy = as_mapping(ours["policy_kwargs"])
+    for name in ("features_extractor_class", "optimizer_kwargs"):
+        of_policy.pop(name, None)
+    assert of_policy == as_mapping(zoo.get("policy_kwargs"))
 
 
 def test_trials_keep_the_memory_and_can_be_trained_again(call: Command) -> None:
