@@ -136,6 +136,7 @@ TUNED = {
         *("learning_rate", "batch_size", "target_update_interval", "train_freq", "gradient_steps")
     },
     ("sac", "sb3_ncde/MountainCarContinuousNoVel-v1"): {"gamma"},
+    ("sac", "sb3_ncde/IrregularPendulumNoVel-v1"): {"gamma"},
 }
 """Settings of the algorithm that are not the RL Zoo's; the comments of the files and docs/algorithms.md say why."""
 OF_THE_ZOO = {"Pendulum": "Pendulum-v1", "CartPole": "CartPole-v1", "MountainCar": "MountainCarContinuous-v0"}
