@@ -308,17 +308,16 @@ def test_figures_of_long_memory_are_those_of_the_file() -> None:
 
 
 def test_figures_of_other_algorithms_are_those_of_the_file() -> None:
-    """Each row of the page's table, from the agents one by one."""
+    """Each row of the page's table and the README's, from the agents one by one."""
     results = pd.read_csv(DOCS / "off_policy.csv")
-    rows = re.findall(
-        r"^\| (\w+)NoVel, [\w-]+ \| ([\d,]+) \| (.*) \|$", (DOCS / "algorithms.md").read_text(), re.MULTILINE
-    )
-    assert {row[0] for row in rows} == set(results["task"])
-    for task, steps, cells in rows:
-        of_row = results[(results["task"] == task) & (results["steps"] == int(steps.replace(",", "")))]
-        for agent, cell in zip(("memory", "stacked frames", "full state"), cells.split(" | "), strict=True):
-            means = of_row.loc[of_row["agent"] == agent, "mean"]
-            assert cell == (over_seeds(means) if len(means) else "-"), (task, agent)
+    for page in (DOCS / "algorithms.md", README):
+        rows = re.findall(r"^\| (\w+)NoVel, [\w-]+ \| ([\d,]+) \| (.*) \|$", page.read_text(), re.MULTILINE)
+        assert {row[0] for row in rows} == set(results["task"])
+        for task, steps, cells in rows:
+            of_row = results[(results["task"] == task) & (results["steps"] == int(steps.replace(",", "")))]
+            for agent, cell in zip(("memory", "stacked frames", "full state"), cells.split(" | "), strict=True):
+                means = of_row.loc[of_row["agent"] == agent, "mean"]
+                assert cell == (over_seeds(means) if len(means) else "-"), (page.name, task, agent)
 
 
 def test_latencies_are_those_of_the_file() -> None:
