@@ -34,11 +34,6 @@ from sb3_ncde.zoo.config_entry import as_mapping
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OURS = "sb3_ncde/"
-MEMORY = {
-    *("policy", "n_timesteps", "vec_env_wrapper", "replay_buffer_class"),
-    *("features_extractor_class", "optimizer_kwargs"),
-}
-"""Of an entry, and of its policy: the memory's, which each agent here has its own of."""
 MUJOCO = ("Hopper", "HalfCheetah")
 MUJOCO_SETTINGS = "Hopper-v4"
 """Whose settings the RL Zoo has for both."""
@@ -113,10 +108,13 @@ def settings(task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
         return zoo_settings(name, task.settings_of).model | {"device": "cpu"}, {"history_length": 4}
     entry = yaml.safe_load((CONFIGS / f"{name}.yml").read_text())[task.settings_of]
     history: dict[str, Any] = entry["vec_env_wrapper"]["sb3_ncde.VecHistory"]
-    model = with_schedules({key: value for key, value in entry.items() if key not in MEMORY})
-    policy_kwargs = as_mapping(model["policy_kwargs"])
-    model["policy_kwargs"] = {key: policy_kwargs[key] for key in policy_kwargs if key not in MEMORY}
-    return model | {"device": "cpu"}, history
+    policy_kwargs = as_mapping(entry["policy_kwargs"])
+    # Which policy, extractor, buffer and optimizer there are is each agent's own.
+    del policy_kwargs["features_extractor_class"]
+    policy_kwargs.pop("optimizer_kwargs", None)
+    for key in ("policy", "n_timesteps", "vec_env_wrapper", "replay_buffer_class"):
+        del entry[key]
+    return with_schedules(entry | {"policy_kwargs": policy_kwargs, "device": "cpu"}), history
 
 
 def _two(make: Maker, seed: int) -> tuple[VecEnv, VecEnv]:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch as th
+import yaml
 from claims import claim, claimed
 from comparison import figures, intervals, plan, results
 from comparison.agents import AGENTS, CEILING, FLOOR, first_evaluated, make, shown
@@ -26,6 +27,9 @@ from comparison.runs import POINTS, Run
 from comparison.settings import choose
 from comparison.tasks import BODIES, TASKS
 from learning import main
+from off_policy import AGENTS as OFF_POLICY_AGENTS
+from off_policy import RUNS as OFF_POLICY
+from off_policy import make as make_off_policy
 from resumable import Evaluation
 from rliable import metrics
 from stable_baselines3 import PPO
@@ -34,7 +38,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from zoo_settings import zoo_settings
 
+from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.observation_history import ObservationHistory
+from sb3_ncde.history.space import HistorySpace
 
 ROOT = Path(__file__).parents[1]
 MUJOCO = {name for name, task in TASKS.items() if "v4" in task.zoo.get("ppo", "")}
@@ -273,6 +279,32 @@ def test_no_agent_has_settings_that_were_found_for_another(name: str) -> None:
                     expected: Any = found.model.get(argument)
                     given: Any = chosen.model.get(argument)
                     assert (given(0.7) == expected(0.7)) if callable(expected) else (given == expected)
+
+
+@pytest.mark.parametrize("name", ["Pendulum", "IrregularPendulum", "CartPole", "MountainCarContinuous"])
+@pytest.mark.parametrize("agent", OFF_POLICY_AGENTS)
+def test_agents_of_other_algorithms_have_the_settings_of_an_entry(name: str, agent: str) -> None:
+    """For as many steps, and as many stacked frames as the history is long."""
+    task = OFF_POLICY[name]
+    file = ROOT / "configs" / f"{task.algorithm.__name__.lower()}.yml"
+    entry = yaml.safe_load(file.read_text())[task.settings_of]
+    assert task.evaluated[-1] == entry["n_timesteps"]
+    model, env = make_off_policy(name, agent, 0)
+    for argument in ("gamma", "batch_size", "train_freq", "use_sde"):
+        if argument in entry:
+            given = getattr(model, argument)
+            assert getattr(given, "frequency", given) == entry[argument]
+    assert model.lr_schedule(1) == float(str(entry["learning_rate"]).removeprefix("lin_"))
+    history = entry["vec_env_wrapper"]["sb3_ncde.VecHistory"]
+    seen = model.observation_space
+    if agent == "memory":
+        assert isinstance(seen, HistorySpace)
+        assert seen.arguments == HistoryArguments(**history)
+    else:
+        assert not isinstance(seen, HistorySpace)
+        (frame,) = (task.frames or task.memory)().observation_space.shape or ()
+        assert agent == "full state" or seen.shape == (history["history_length"] * frame,)
+    env.close()
 
 
 def test_ncde_policy_has_the_whole_of_its_entry() -> None:
