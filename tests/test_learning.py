@@ -302,8 +302,9 @@ def test_agents_of_other_algorithms_have_the_settings_of_an_entry(name: str, age
         assert seen.arguments == HistoryArguments(**history)
     else:
         assert not isinstance(seen, HistorySpace)
-        (frame,) = (task.frames or task.memory)().observation_space.shape or ()
-        assert agent == "full state" or seen.shape == (history["history_length"] * frame,)
+        stacked = agent == "stacked frames"
+        (size,) = ((task.frames or task.memory) if stacked else task.full)().observation_space.shape or ()
+        assert seen.shape == (history["history_length"] * size if stacked else size,)
     env.close()
 
 
