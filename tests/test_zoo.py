@@ -90,8 +90,12 @@ def run(module: str, options: str, folder: Path, *more: str) -> str:
     return done.stdout + done.stderr
 
 
-def interrupt(command: str, when: str, folder: Path) -> str:
-    """Run a subcommand, press Ctrl-C once it has printed something, and return what it prints from then on."""
+def interrupt(command: str, when: str, folder: Path, ready: Callable[[], bool] = lambda: True) -> str:
+    """Run a subcommand, press Ctrl-C once it has printed something and is ready, and return what it prints then.
+
+    Ready: with a network that has learned. PyTorch's first update imports much, and a Ctrl-C in ``exec`` of a text,
+    which dataclasses use, ends Python by the signal, whoever catches it.
+    """
     process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-m", "sb3_ncde.cli", *command.split()],
         cwd=folder,
@@ -106,6 +110,8 @@ def interrupt(command: str, when: str, folder: Path) -> str:
     for line in process.stdout:
         if when in line:
             break
+    while process.poll() is None and not ready():
+        time.sleep(0.1)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     try:
@@ -248,12 +254,20 @@ def test_policy_kwargs_of_command_line_and_configuration_add_up(as_code: bool, z
 
 
 def test_ctrl_c_leaves_an_agent_that_loads(zoo: Zoo, tmp_path: Path) -> None:
-    interrupt(f"train --env {ENV} -n 10000000 --eval-freq -1", "total_timesteps", tmp_path)
+    interrupt(f"train --env {ENV} -n 10000000 --eval-freq -1", "n_updates", tmp_path)
     assert "Mean reward" in zoo("enjoy", f"--env {ENV} --no-render -n 600")
 
 
 def test_ctrl_c_leaves_a_study_that_goes_on(zoo: Zoo, tmp_path: Path) -> None:
-    output = interrupt(f"tune --env {ENV} -n 100000 --max-total-trials 1", "A new study created", tmp_path)
+    storage = f"sqlite:///{tmp_path}/logs/ppo_ncde/studies.db"
+
+    def trains() -> bool:
+        """Return whether the trial has been evaluated after 10,000 steps; no rollout has as many."""
+        trials = optuna.load_study(study_name=ENV, storage=storage).trials
+        return any(len(trial.intermediate_values) >= 10 for trial in trials)
+
+    tuning = f"tune --env {ENV} -n 1000000 --n-evaluations 1000 --eval-episodes 1 --max-total-trials 1"
+    output = interrupt(f"{tuning} {SHORT_TRIALS}", "A new study created", tmp_path, trains)
     assert "The same command goes on with the study." in output
     options = f"--env {ENV} -n 100 --n-trials 1 --eval-episodes 1 {SHORT_TRIALS} -params n_envs:1"
     assert "start the same command several times" in zoo("tune", f"{options} --n-jobs 2", fails=True)

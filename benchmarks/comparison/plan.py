@@ -1,6 +1,5 @@
 """What is to be run, in which order, and how long it takes."""
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,7 +10,7 @@ from comparison.ablations import AGENTS_OF_ABLATIONS
 from comparison.ablations import SEEDS as ABLATION_SEEDS
 from comparison.ablations import TASKS as ABLATION_TASKS
 from comparison.agents import AGENTS
-from comparison.runs import Run
+from comparison.runs import Run, read_about
 from comparison.tasks import TASKS
 
 SEEDS, HEADLINE_SEEDS = range(5), range(10)
@@ -64,8 +63,7 @@ def seconds(runs: Sequence[Run], folder: Path) -> list[float]:
     """
     measured: dict[tuple[str, str], list[float]] = {}
     for path in folder.glob("*.csv"):
-        with path.open() as file:
-            about = json.loads(file.readline().removeprefix("# "))
+        about = read_about(path)
         measured.setdefault((about["task"], about["agent"]), []).append(about["wall_seconds"])
     means = {key: fmean(values) for key, values in measured.items()}
     off: dict[str | None, list[float]] = {}

@@ -1,6 +1,5 @@
 """What the files of runs say: evaluations, and scores that can be compared from task to task."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 from scipy.integrate import trapezoid
 
 from comparison.agents import CEILING, FLOOR
+from comparison.runs import read_about
 from comparison.tasks import TASKS
 
 OURS = "NCDEPolicy, with traces where the task is long"
@@ -30,9 +30,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     runs, tables = [], []
     for path in sorted(folder.glob("*.csv")):
-        with path.open() as file:
-            about = json.loads(file.readline().removeprefix("# "))
-            table = pd.read_csv(file)
+        about, table = read_about(path), pd.read_csv(path, comment="#")
         runs.append(about)
         tables.append(table.assign(**{name: about[name] for name in ("task", "group", "agent", "seed")}))
     if not runs:

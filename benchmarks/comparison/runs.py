@@ -103,6 +103,13 @@ def train(run: Run, done: Path, steps: int | None = None, episodes: tuple[int, i
     write(done, f"# {json.dumps(about)}\n{table.to_csv(index=False, float_format='%.6g')}")
 
 
+def read_about(path: Path) -> dict[str, Any]:
+    """Return what a file says of its run, beside the evaluations."""
+    with path.open() as file:
+        about: dict[str, Any] = json.loads(file.readline().removeprefix("# "))
+    return about
+
+
 def _with_other_sensors(
     model: BaseAlgorithm, task: Task, agent: Agent, chosen: Chosen, number: float, episodes: int, seed: int
 ) -> dict[str, Any]:
