@@ -35,12 +35,14 @@ class Task(NamedTuple):
     :param steps: of training
     :param settings: of PPO, for this task and all agents
     :param bandit: whether the agent needs its previous action and reward
+    :param window: how many observations are remembered and how many are then dropped, or stacked; None: 8, and 4
     """
 
     make: Callable[[], gym.Env[Any, Any]]
     steps: int
     settings: Mapping[str, Any] = {}
     bandit: bool = False
+    window: tuple[int, int] | None = None
 
 
 def popgym(name: str) -> gym.Env[Any, Any]:
@@ -60,6 +62,8 @@ TASKS = {
     "cue within 64": Task(partial(gym.make, "sb3_ncde/CueAmongDistractors-v1", length=64, within=64), 300_000),
     "RepeatFirstMedium": Task(partial(popgym, "RepeatFirstMedium"), 300_000),
     "RepeatFirstHard": Task(partial(popgym, "RepeatFirstHard"), 500_000),
+    # The answer is the oldest of 32 cards.
+    "RepeatPreviousMedium": Task(partial(popgym, "RepeatPreviousMedium"), 1_000_000, window=(32, 1)),
     "CountRecallEasy": Task(partial(popgym, "CountRecallEasy"), 3_000_000),
     "CountRecallMedium": Task(partial(popgym, "CountRecallMedium"), 3_000_000),
     "MultiarmedBanditEasy": Task(partial(popgym, "MultiarmedBanditEasy"), 3_000_000, bandit=True),
@@ -77,11 +81,23 @@ N_ENVS = 16
 
 
 AGENTS: dict[str, Callable[..., BaseAlgorithm]] = {
-    "NCDEPolicy, traces": partial(RecurrentPPO, "NCDEPolicy", policy_kwargs={"traces": True}),
-    "traces alone": partial(RecurrentPPO, "NCDEPolicy", policy_kwargs={"traces": True, "history_length": 1}),
-    "MlpLstmPolicy 64": partial(RecurrentPPO, "MlpLstmPolicy", policy_kwargs={"lstm_hidden_size": 64}),
-    "8 stacked frames": partial(PPO, "MlpPolicy"),
+    "NCDEPolicy, traces": partial(RecurrentPPO, "NCDEPolicy"),
+    "traces alone": partial(RecurrentPPO, "NCDEPolicy"),
+    "MlpLstmPolicy 64": partial(RecurrentPPO, "MlpLstmPolicy"),
+    "stacked frames": partial(PPO, "MlpPolicy"),
 }
+
+
+def policy_kwargs(task: Task, agent: str) -> dict[str, Any]:
+    """Return what an agent's policy is given."""
+    if agent == "NCDEPolicy, traces":
+        window = {} if task.window is None else dict(zip(("history_length", "hop_length"), task.window, strict=True))
+        return {"traces": True, **window}
+    own: dict[str, dict[str, Any]] = {
+        "traces alone": {"traces": True, "history_length": 1},
+        "MlpLstmPolicy 64": {"lstm_hidden_size": 64},
+    }
+    return own.get(agent, {})
 
 
 def make_env(task: Task, agent: str, seed: int) -> VecEnv:
@@ -94,13 +110,15 @@ def make_env(task: Task, agent: str, seed: int) -> VecEnv:
         return PreviousAction(env, reward=True, product=True) if task.bandit else env
 
     env = make_vec_env(make, N_ENVS, seed=seed)
-    return VecFrameStack(env, 8) if agent == "8 stacked frames" else env
+    return VecFrameStack(env, 8 if task.window is None else task.window[0]) if agent == "stacked frames" else env
 
 
 def make(name: str, agent: str, seed: int) -> tuple[BaseAlgorithm, VecEnv]:
     """Return an agent, and the environments that it is evaluated on."""
-    env, evaluated = (make_env(TASKS[name], agent, number) for number in (seed, 1000 + seed))
-    return AGENTS[agent](env, seed=seed, **{**PPO_SETTINGS, **TASKS[name].settings}), evaluated
+    task = TASKS[name]
+    env, evaluated = (make_env(task, agent, number) for number in (seed, 1000 + seed))
+    chosen = {**PPO_SETTINGS, **task.settings, "policy_kwargs": policy_kwargs(task, agent)}
+    return AGENTS[agent](env, seed=seed, **chosen), evaluated
 
 
 if __name__ == "__main__":

@@ -113,8 +113,14 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         :param reward: (N,)
         :param done: (N,)
         :param infos: of each environment
-        :raises ValueError: for a reward that is not finite
+        :raises ValueError: for a reward that is not finite, or for other histories than the buffer is made for
         """
+        if obs.shape != (self.n_envs, self.layout.packed_size):
+            raise ValueError(
+                f"The buffer stores {self.n_envs} histories of {self.layout.packed_size} numbers a step, one of each "
+                f"environment, but was given {' x '.join(map(str, obs.shape))}. A buffer that was saved goes on with "
+                "as many environments, and the same arguments of VecHistory."
+            )
         if not np.isfinite(reward).all():
             wrong = int(np.flatnonzero(~np.isfinite(reward))[0])
             raise ValueError(

@@ -130,6 +130,11 @@ class NCDEExtractor(BaseFeaturesExtractor):
         """
         refuse_to_be_traced("NCDEExtractor")
         packed: Array = observations.numpy(force=True)
+        if packed.shape[1:] != self.space.shape:
+            raise ValueError(
+                f"Histories of {' x '.join(map(str, packed.shape[1:]))} numbers, but this agent's have "
+                f"{self.space.shape[0]}: they are of a VecHistory with other arguments."
+            )
         _check_count(packed[:, 0])
         scale = self.encoder.increment_scale.scale
         if not (th.is_grad_enabled() or self.training):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,6 +217,22 @@ def test_an_algorithm_goes_on_with_a_saved_buffer(tmp_path: Path) -> None:
     assert loaded.replay_buffer.size() == 20
     loaded.learn(20, reset_num_timesteps=False)
     assert loaded.replay_buffer.size() == 30
+
+
+@pytest.mark.parametrize(("n_envs", "length"), [(3, 3), (2, 5)])
+def test_a_saved_buffer_of_other_environments_is_refused(n_envs: int, length: int, tmp_path: Path) -> None:
+    """Of another number of them, or with histories of another length, which would be read as what they are not."""
+    kwargs: dict[str, Any] = {"learning_starts": 10, "batch_size": 16, "device": "cpu", "seed": 0}
+    box = {"action_space": spaces.Box(-1, 1, (1,), np.float32)}
+    model = with_memory(SAC, make_vec_env(RandomWalk, 2, seed=0, env_kwargs=box), history_length=3, **kwargs)
+    model.learn(40)
+    model.save_replay_buffer(tmp_path / "buffer")
+    other = with_memory(SAC, make_vec_env(RandomWalk, n_envs, seed=0, env_kwargs=box), history_length=length, **kwargs)
+    other.load_replay_buffer(tmp_path / "buffer")
+    with pytest.raises(ValueError, match=rf"stores 2 histories of 14 numbers .* was given {n_envs} x"):
+        other.learn(40)
+    with pytest.raises(ValueError, match=r"Histories of .* numbers"):
+        other.actor.features_extractor(th.ones(1, 13))
 
 
 @pytest.mark.parametrize("norm_obs", [True, False])

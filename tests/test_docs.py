@@ -294,7 +294,7 @@ def test_figures_of_long_memory_are_those_of_the_file() -> None:
     results = pd.read_csv(DOCS / "memory.csv")
     rows = re.findall(r"^\| (.+?) \| ([\d,]+) \| (.*) \|$", section(DOCS / "evidence.md", OLDER), re.MULTILINE)
     assert [row[0] for row in rows] == list(results["task"].unique())
-    agents = ("NCDEPolicy, traces", "traces alone", "MlpLstmPolicy 64", "8 stacked frames")
+    agents = ("NCDEPolicy, traces", "traces alone", "MlpLstmPolicy 64", "stacked frames")
     for task, steps, cells in rows:
         of_task = results[results["task"] == task]
         assert int(steps.replace(",", "")) == of_task["steps"].max()
@@ -402,9 +402,10 @@ def test_speeds_of_sac_are_those_of_the_script() -> None:
     page = (DOCS / "algorithms.md").read_text()
     kept = (DOCS / "speed" / "off_policy.txt").read_text()
     (stacked,) = re.findall(r"^│ 4 stacked frames +│(.*)│$", kept, re.MULTILINE)
-    update, step, _ = [cell.strip().replace(" - ", " to ") for cell in stacked.split("│")][-3:]
+    update, step, exported = [cell.strip().replace(" - ", " to ") for cell in stacked.split("│")][-3:]
     assert f"| an update of SAC, 256 transitions | {update} |" in page
     assert f"| acting: `predict` and the environment | {step} |" in page
+    assert f"| the same, [exported](deployment.md): `Agent.act` in NumPy | {exported} |" in page
 
 
 def test_the_time_of_predict_is_that_of_the_script() -> None:
