@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import gymnasium as gym
-from sb3_contrib import ARS, TQC
+from sb3_contrib import ARS, TQC, RecurrentPPO
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -53,10 +53,12 @@ def with_memory(
     :param policy_kwargs: of the policy
     :param features_extractor_kwargs: of :class:`sb3_ncde.NCDEExtractor`
     :param kwargs: of :class:`sb3_ncde.VecHistory` and of the algorithm
-    :raises TypeError: for ARS, hindsight experience replay, or an unknown argument
+    :raises TypeError: for ARS, RecurrentPPO, hindsight experience replay, or an unknown argument
     """
     if issubclass(algorithm, ARS):
         raise TypeError("ARS has a policy of its own, which takes no features extractor, and so no memory.")
+    if issubclass(algorithm, RecurrentPPO):
+        raise TypeError('The policies of RecurrentPPO have their memory inside: RecurrentPPO("NCDEPolicy", env).')
     for name in {field.name for field in fields(EncoderArguments)} & kwargs.keys():
         raise TypeError(f"{name} is an argument of NCDEExtractor: features_extractor_kwargs=dict({name}=...).")
     remembered = {field.name for field in fields(HistoryArguments)}

@@ -14,7 +14,7 @@ import torch as th
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
-from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO
+from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -565,6 +565,8 @@ def test_with_memory_refuses_what_cannot_be() -> None:
         make(SAC, VecHistory(walk(action_space=BOX)), history_length=3)
     with pytest.raises(TypeError, match="ARS has a policy of its own, which takes no features extractor"):
         make(ARS)
+    with pytest.raises(TypeError, match="The policies of RecurrentPPO have their memory inside"):
+        make(RecurrentPPO)
     with pytest.raises(TypeError, match="unexpected keyword argument 'foo'"):
         make(PPO, foo=1)
 
