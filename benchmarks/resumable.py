@@ -93,14 +93,14 @@ def write(path: Path, text: str) -> None:
 
 
 def report(results: pd.DataFrame, agents: Sequence[str]) -> Table:
-    """Return a table of the means over seeds: with their spread, the worst of them, and how many there are."""
+    """Return a table of the means over seeds: spread and worst of several, and how many there are."""
     table = Table("task", "steps", *agents, title="return over seeds: mean +- spread (worst), seeds")
     for (name, steps), rows in results.groupby(["task", "steps"], sort=False):
         cells = []
         for agent in agents:
             means = rows.loc[rows["agent"] == agent, "mean"]
-            spread = means.std() if len(means) > 1 else 0.0
-            cells.append(f"{means.mean():.2f} +- {spread:.2f} ({means.min():.2f}), {len(means)}" if len(means) else "-")
+            spread = f" +- {means.std():.2f} ({means.min():.2f})" if len(means) > 1 else ""
+            cells.append(f"{means.mean():.2f}{spread}, {len(means)}" if len(means) else "-")
         table.add_row(str(name), f"{steps:,}", *cells)
     return table
 

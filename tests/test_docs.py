@@ -237,9 +237,9 @@ def test_figures_of_the_readme_stand_in_the_evidence() -> None:
 
 
 def over_seeds(means: "pd.Series[float]") -> str:
-    """Return a cell of the pages: mean over seeds, spread, the worst of them, and how many there are."""
-    spread = means.std() if len(means) > 1 else 0.0
-    return f"{means.mean():.1f} +- {spread:.1f} ({means.min():.1f}), {len(means)}"
+    """Return a cell of the pages: mean over seeds, spread and the worst of them if there are several, how many."""
+    spread = f" +- {means.std():.1f} ({means.min():.1f})" if len(means) > 1 else ""
+    return f"{means.mean():.1f}{spread}, {len(means)}"
 
 
 @pytest.mark.parametrize("env_id", list(YARDSTICKS))
