@@ -23,7 +23,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
     """Replay buffer for the histories of :class:`sb3_ncde.VecHistory`, as ``replay_buffer_class`` of any algorithm.
 
     A history shares all but one of its H observations with the next; SB3's own buffer stores each of them 2 H times.
-    Here each is stored once, with its time and its place in the episode, in the type of its space; a history is put
+    Here each is stored once, with its time and its place in the episode, in float32 (uint8 as it is); a history is put
     together from the ring when it is sampled, and is the one that was acted on, bit for bit. Observations are stored
     before normalisation, and normalised by the statistics of the moment, as in SB3's.
 
@@ -147,7 +147,9 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         if self.handle_timeout_termination:
             self.timeouts[row] = [info.get("TimeLimit.truncated", False) for info in infos]
         self._next, self._next_seen = self._records.of(next_obs), next_obs[:, 0].astype(np.int64)
-        lost = ~done.astype(bool) & ~follows(obs, next_obs, self.layout)
+        # A terminal observation may not have been normalised as the others have: there the count alone is compared.
+        counted = self._next_seen == self.layout.rule.wrap(seen + 1)
+        lost = ~np.where(done.astype(bool), counted, follows(obs, next_obs, self.layout))
         if lost.any():  # the environments were reset without the algorithm knowing, by an evaluation perhaps
             self._reach[row] = 2 * self.buffer_size
             self.timeouts[row - 1, lost & (self._in_a_row > 1)] = True

@@ -64,7 +64,7 @@ def with_memory(
     remembered = {field.name for field in fields(HistoryArguments)}
     env = _with_histories(env, {name: kwargs.pop(name) for name in remembered & kwargs.keys()})
     if issubclass(algorithm, OffPolicyAlgorithm):
-        buffer_class = kwargs.setdefault("replay_buffer_class", HistoryReplayBuffer)
+        kwargs["replay_buffer_class"] = buffer_class = kwargs.get("replay_buffer_class") or HistoryReplayBuffer
         if issubclass(buffer_class, HerReplayBuffer):
             raise TypeError(
                 "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its "

@@ -97,6 +97,7 @@ class VecHistory(VecEnvWrapper):
         :return: histories (N, P), rewards, dones (N,), and infos, whose terminal observations are histories (P,)
         """
         observations, rewards, dones, infos = self.venv.step_wait()
+        dones = dones.astype(bool, copy=False)  # of some environments they are numbers
         before = self._histories
         self._take_in(observations, dones)
         lasts = {int(env): infos[env].get("terminal_observation") for env in np.flatnonzero(dones)}
@@ -127,7 +128,7 @@ class VecHistory(VecEnvWrapper):
         :param dones: which environments' episodes have ended
         """
         everywhere: Any = {k: np.array(value) for k, value in now.items()} if isinstance(now, dict) else np.array(now)
-        starts = dones.astype(bool)
+        starts = dones.copy()
         for env, last in lasts.items():
             starts[env] = False
             if isinstance(last, dict):

@@ -213,13 +213,37 @@ def test_weights_that_change_between_forward_and_backward_are_noticed() -> None:
         th.autograd.backward(seen.sum())
 
 
-def test_second_derivatives_are_refused() -> None:
-    encoder = NeuralCDE(ObservationHistory(4, 2, D), EncoderArguments())
-    sequences, state, starts = observed(encoder, 2, 6, 0.0)
-    seen, _ = encoder.unroll(sequences.flatten(0, 1), state, starts.flatten())
-    first = th.autograd.grad(seen.square().sum(), encoder.field.layers[0].weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        th.autograd.backward(first[0].sum())
+@pytest.mark.parametrize("share", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        EncoderArguments(),
+        EncoderArguments(solver="rk4", feature_norm="tanh", skip=False),
+        EncoderArguments(path_in_field=False, feature_norm="none", solver="midpoint", interpolation="rectilinear"),
+    ],
+)
+def test_second_derivatives_are_those_of_pytorch(
+    arguments: EncoderArguments, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Hessian times a vector, as TRPO takes it; for learned features too."""
+    encoder = NeuralCDE(ObservationHistory(4, 2, D, missing_values=share > 0), arguments).double()
+    sequences, state, starts = observed(encoder, 2, 6, share)
+    rows = sequences.flatten(0, 1).requires_grad_(share == 0)
+    learned = [*encoder.parameters(), *([rows] if share == 0 else [])]
+    found = []
+    for always in (False, True):
+        if always:
+            monkeypatch.setattr("sb3_ncde.cde.encoder.suits", lambda *_: False)
+        seen, _ = encoder.unroll(rows, state, starts.flatten())
+        first = th.autograd.grad(seen.square().sum() + seen.sum(), learned, create_graph=True)
+        product = sum((part * part.detach().sign()).sum() for part in first)
+        assert isinstance(product, th.Tensor)
+        found.append([*first, *th.autograd.grad(product, learned, allow_unused=True)])
+    for ours, theirs in zip(*found, strict=True):
+        if theirs is None:
+            assert ours is None or not ours.any()
+        else:
+            th.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_counts_that_start_over_change_nothing() -> None:

@@ -306,6 +306,27 @@ def test_a_count_that_starts_over_changes_nothing(monkeypatch: pytest.MonkeyPatc
     assert all(run.buffer._reach[rows] <= rows + 1)
 
 
+def test_resets_that_the_algorithm_does_not_know_of_mix_no_episodes() -> None:
+    """Not even where the next step ends an episode."""
+    run = Run("box", 2, 400, 6, seed=0, history_length=3, hop_length=1)
+    for step in range(300):
+        if step % 5 == 4:
+            run.env.reset()
+        run.step()
+    reach = run.buffer._reach[:300]
+    ends = 0
+    for row in np.flatnonzero(reach <= np.arange(300) + 1):
+        _, before, following, done = run.stored[row]
+        for env in range(2):
+            if done[env] and before[env, 0] == 1:
+                continue  # a count of 2 is that of either episode
+            ends += int(done[env])
+            place = (np.array([row]), np.array([env]))
+            np.testing.assert_array_equal(run.buffer.rebuild(*place)[0], before[env])
+            np.testing.assert_array_equal(run.buffer.rebuild(*place, following=True)[0], following[env])
+    assert ends > 10
+
+
 def test_a_reward_that_is_not_finite_is_refused() -> None:
     """It would turn all weights to NaN, one update later."""
     run = Run("box", 2, 20, 9, seed=0)

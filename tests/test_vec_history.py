@@ -20,6 +20,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
+    VecEnvWrapper,
     VecFrameStack,
     VecMonitor,
     VecNormalize,
@@ -387,3 +388,30 @@ def test_the_space_says_what_it_is_of() -> None:
 def test_a_time_that_nobody_named_is_warned_of(wrap: Any) -> None:
     with pytest.warns(UserWarning, match="has a key 'time', but there is no time_key"):
         wrap(walk(2, observation="dict"))
+
+
+def test_episodes_may_end_by_numbers() -> None:
+    """Stock algorithms take ``dones`` of any type."""
+
+    class Numbers(VecEnvWrapper):
+        def __init__(self, venv: Any, kind: type[Any]) -> None:
+            super().__init__(venv)
+            self.kind = kind
+
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            observations, rewards, dones, infos = self.venv.step_wait()
+            return observations, rewards, dones.astype(self.kind), infos
+
+    seen: list[list[Any]] = []
+    for kind in (bool, np.int64, np.float32):
+        env = VecHistory(Numbers(walk(3, longest=4), kind), history_length=3)
+        seen.append([env.reset()])
+        for _ in range(12):
+            histories, _, dones, infos = env.step(np.zeros((3, 1), np.float32))
+            seen[-1] += [histories, *(infos[number]["terminal_observation"] for number in np.flatnonzero(dones))]
+    for others in seen[1:]:
+        for mine, theirs in zip(seen[0], others, strict=True):
+            np.testing.assert_array_equal(mine, theirs)

@@ -3,7 +3,8 @@
 Windows are short and few, so that what a solve costs is the number of operations, and in PyTorch each of them costs
 several times what it costs in NumPy, and again in the backward pass. Here the gradient is that of the steps themselves
 (first discretise, then differentiate), and those of the weights are one product for all evaluations of the field
-together. :class:`sb3_ncde.cde.solvers.FixedSolver` does the same in PyTorch; tests hold the two together.
+together. :class:`sb3_ncde.cde.solvers.FixedSolver` does the same in PyTorch; tests hold the two together. It is what a
+gradient is made of that is to be differentiated itself, as TRPO does.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch as th
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from sb3_ncde.cde.interpolation import Interpolation
+from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.reverse_mode import NORMS, Evaluations, Initial, Plan
 from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
@@ -67,7 +68,16 @@ def solve(
     weights = [layer.weight for layer in layers]
     biases = [layer.bias for layer in layers]
     drive = None if field.drive_layer is None else field.drive_layer.weight
-    plan = Plan(solver.tableau, steps, places, len(layers) - len(field.layers), (knot, window), norm, note)
+
+    def again(start: th.Tensor, slopes: th.Tensor, values: th.Tensor | None, beside: th.Tensor | None) -> th.Tensor:
+        """Return the same by operations of PyTorch."""
+        drives = None if values is None else field.drive(values)
+        given = _Given(slopes, drives, {place: number for number, place in enumerate(places)})
+        z = solver.integrate(field.product(), initial(start), given)[knot, window]
+        seen = FEATURE_NORMS[norm](z)
+        return seen if beside is None else th.cat((seen, beside), dim=1)
+
+    plan = Plan(solver.tableau, steps, places, len(layers) - len(field.layers), (knot, window), norm, note, again)
     seen: th.Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
         plan, start, slopes, values, beside, drive, *weights, *biases
     )
@@ -77,6 +87,26 @@ def solve(
 def _stacked(tensors: list[th.Tensor]) -> th.Tensor:
     """Return tensors as one, with a dimension more."""
     return tensors[0].unsqueeze(0) if len(tensors) == 1 else th.stack(tensors)
+
+
+class _Given:
+    """A path of which is known what a solver asks for.
+
+    :param slopes: at each place in every interval, (P, I, B, C)
+    :param drives: what the field's first layer is given there, (P, I, B, units), or None
+    :param number: of each place
+    """
+
+    def __init__(self, slopes: th.Tensor, drives: th.Tensor | None, number: dict[float, int]) -> None:
+        self.increments, self.slopes, self.drives, self.number = slopes[0], slopes, drives, number
+
+    def slope(self, place: float) -> th.Tensor:
+        """Return dX/du at a place, (I, B, C)."""
+        return self.slopes[self.number[place]]
+
+    def drive_at(self, place: float) -> th.Tensor | None:
+        """Return the drive at a place, (I, B, units), or None."""
+        return None if self.drives is None else self.drives[self.number[place]]
 
 
 class _Solve(th.autograd.Function):
@@ -95,7 +125,8 @@ class _Solve(th.autograd.Function):
         *parameters: th.Tensor,
     ) -> th.Tensor:
         """Return z and what stands beside it, (rows, Z + n)."""
-        ctx.save_for_backward(start, slopes, values, drive, *parameters)
+        ctx.save_for_backward(start, slopes, values, beside, drive, *parameters)
+        ctx.again = plan.again
         arrays = [parameter.numpy() for parameter in parameters]
         weights, biases = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
         first = plan.n_initial
@@ -116,13 +147,16 @@ class _Solve(th.autograd.Function):
         return th.from_numpy(z.copy() if beside is None else np.concatenate((z, beside.numpy()), axis=1))
 
     @staticmethod
-    @once_differentiable
     @np.errstate(all="ignore")
     def backward(ctx: Any, of_seen: th.Tensor) -> Any:
         """Return the gradients of all that is learned."""
         if ctx.note is not None:
-            ctx.note(of_seen)
-        ctx.saved_tensors  # noqa: B018  (raises RuntimeError if one of them has been changed in place since)
+            ctx.note(of_seen.detach())
+        saved = ctx.saved_tensors  # raises RuntimeError if one of them has been changed in place since
+        if th.is_grad_enabled():  # the gradient is to be differentiated, ``create_graph=True``
+            wanted = [tensor for tensor, need in zip(saved, ctx.needs_input_grad[1:], strict=True) if need]
+            found = iter(th.autograd.grad(ctx.again(*saved[:4]), wanted, of_seen, create_graph=True))
+            return (None, *(next(found) if need else None for need in ctx.needs_input_grad[1:]))
         evaluations: Evaluations = ctx.evaluations
         initial: Initial = ctx.initial
         of_knots = np.zeros_like(evaluations.knots)

@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     :param rows: knots and windows at which z is asked for, (rows,) each
     :param norm: what z passes through there, a name in :data:`NORMS`
     :param note: is told the gradient of what is made of that, or None
+    :param again: does the same by operations of PyTorch
     """
 
     tableau: Tableau
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     rows: tuple[Integers, Integers]
     norm: str
     note: Callable[[th.Tensor], None] | None
+    again: Callable[..., th.Tensor]
 
 
 class Initial:

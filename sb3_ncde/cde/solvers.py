@@ -10,7 +10,7 @@ integrates a linear control exactly, and an increment of zero (padding) leaves z
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch as th
 import torchcde
@@ -29,6 +29,20 @@ SMALLEST_STEP = 1e-8
 
 ADAPTIVE_SOLVERS = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 """The adaptive solvers of torchdiffeq, which torchcde calls."""
+
+
+class Curve(Protocol):
+    """What a solver of fixed steps asks of a path; an Interpolation has it."""
+
+    @property
+    def increments(self) -> th.Tensor:
+        """Of the path over each interval, (I, B, C)."""
+
+    def slope(self, place: float) -> th.Tensor:
+        """Return dX/du of each interval at a fraction of it, (I, B, C)."""
+
+    def drive_at(self, place: float) -> th.Tensor | None:
+        """Return the drive of each interval at a fraction of it, (I, B, V), or None."""
 
 
 class Solver(ABC):
@@ -69,7 +83,7 @@ class FixedSolver(Solver):
         self.places = sorted({(step + node) / steps for step in range(steps) for node in self.tableau.nodes})
 
     def integrate(
-        self, field: Field, initial: th.Tensor, path: Interpolation, parameters: tuple[th.Tensor, ...] = ()
+        self, field: Field, initial: th.Tensor, path: Curve, parameters: tuple[th.Tensor, ...] = ()
     ) -> th.Tensor:
         """Return z at every knot of the path, (I + 1, B, Z)."""
         tableau, steps = self.tableau, self.steps
