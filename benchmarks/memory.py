@@ -35,14 +35,14 @@ class Task(NamedTuple):
     :param steps: of training
     :param settings: of PPO, for this task and all agents
     :param bandit: whether the agent needs its previous action and reward
-    :param window: how many observations are remembered and how many are then dropped, or stacked; None: 8, and 4
+    :param window: ``history_length``, as many as are stacked, and ``hop_length``, where they are not the defaults
     """
 
     make: Callable[[], gym.Env[Any, Any]]
     steps: int
     settings: Mapping[str, Any] = {}
     bandit: bool = False
-    window: tuple[int, int] | None = None
+    window: Mapping[str, int] = {}
 
 
 def popgym(name: str) -> gym.Env[Any, Any]:
@@ -63,7 +63,9 @@ TASKS = {
     "RepeatFirstMedium": Task(partial(popgym, "RepeatFirstMedium"), 300_000),
     "RepeatFirstHard": Task(partial(popgym, "RepeatFirstHard"), 500_000),
     # The answer is the oldest of 32 cards.
-    "RepeatPreviousMedium": Task(partial(popgym, "RepeatPreviousMedium"), 1_000_000, window=(32, 1)),
+    "RepeatPreviousMedium": Task(
+        partial(popgym, "RepeatPreviousMedium"), 1_000_000, window={"history_length": 32, "hop_length": 1}
+    ),
     "CountRecallEasy": Task(partial(popgym, "CountRecallEasy"), 3_000_000),
     "CountRecallMedium": Task(partial(popgym, "CountRecallMedium"), 3_000_000),
     "MultiarmedBanditEasy": Task(partial(popgym, "MultiarmedBanditEasy"), 3_000_000, bandit=True),
@@ -90,10 +92,8 @@ AGENTS: dict[str, Callable[..., BaseAlgorithm]] = {
 
 def policy_kwargs(task: Task, agent: str) -> dict[str, Any]:
     """Return what an agent's policy is given."""
-    if agent == "NCDEPolicy, traces":
-        window = {} if task.window is None else dict(zip(("history_length", "hop_length"), task.window, strict=True))
-        return {"traces": True, **window}
     own: dict[str, dict[str, Any]] = {
+        "NCDEPolicy, traces": {"traces": True, **task.window},
         "traces alone": {"traces": True, "history_length": 1},
         "MlpLstmPolicy 64": {"lstm_hidden_size": 64},
     }
@@ -110,7 +110,7 @@ def make_env(task: Task, agent: str, seed: int) -> VecEnv:
         return PreviousAction(env, reward=True, product=True) if task.bandit else env
 
     env = make_vec_env(make, N_ENVS, seed=seed)
-    return VecFrameStack(env, 8 if task.window is None else task.window[0]) if agent == "stacked frames" else env
+    return VecFrameStack(env, task.window.get("history_length", 8)) if agent == "stacked frames" else env
 
 
 def make(name: str, agent: str, seed: int) -> tuple[BaseAlgorithm, VecEnv]:

@@ -406,6 +406,10 @@ def test_speeds_of_sac_are_those_of_the_script() -> None:
     assert f"| an update of SAC, 256 transitions | {update} |" in page
     assert f"| acting: `predict` and the environment | {step} |" in page
     assert f"| the same, [exported](deployment.md): `Agent.act` in NumPy | {exported} |" in page
+    (robot,) = re.findall(r"^│ memory, exported +│(.*)│$", kept, re.MULTILINE)
+    acting = [cells.split("│")[2].strip() for cells in (robot, stacked)]
+    said = re.findall(r"takes ([\d.]+) ms here, SB3's `predict` on stacked frames ([\d.]+) ms", " ".join(page.split()))
+    assert said == [tuple(acting)]
 
 
 def test_the_time_of_predict_is_that_of_the_script() -> None:

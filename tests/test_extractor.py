@@ -569,6 +569,7 @@ def test_with_memory_refuses_what_cannot_be() -> None:
         make(RecurrentPPO)
     with pytest.raises(TypeError, match="unexpected keyword argument 'foo'"):
         make(PPO, foo=1)
+    assert isinstance(make(SAC, replay_buffer_class=None).replay_buffer, HistoryReplayBuffer)  # SB3's own default
 
 
 def test_missing_values_and_time_of_a_dict() -> None:
