@@ -1,8 +1,8 @@
 """Off-policy algorithms of SB3 with memory, beside stacked frames of the same window and beside the full state.
 
 All agents of a task have the same algorithm and settings: those of the task's entry in ``configs/``, or of the RL Zoo
-where there is none. All have the same information: where time is irregular, stacked frames are given the elapsed time
-and the rates of change.
+where there is none. All but the last have the same information: where time is irregular, stacked frames are given the
+elapsed time and the rates of change. What is not equal stands in ``docs/algorithms.md``.
 
     python benchmarks/off_policy.py                                 # one after the other: many hours
     python benchmarks/off_policy.py --tasks Pendulum --seeds 0 1    # goes on with what the folder has

@@ -313,13 +313,26 @@ def test_figures_of_other_algorithms_are_those_of_the_file() -> None:
     """Each row of the page's table and the README's, from the agents one by one."""
     results = pd.read_csv(DOCS / "off_policy.csv")
     for page in (DOCS / "algorithms.md", README):
-        rows = re.findall(r"^\| (\w+)NoVel, [\w-]+ \| ([\d,]+) \| (.*) \|$", page.read_text(), re.MULTILINE)
+        rows = re.findall(r"^\| (\w+?)(?:NoVel)?, [\w-]+ \| ([\d,]+) \| (.*) \|$", page.read_text(), re.MULTILINE)
         assert {row[0] for row in rows} == set(results["task"])
         for task, steps, cells in rows:
             of_row = results[(results["task"] == task) & (results["steps"] == int(steps.replace(",", "")))]
             for agent, cell in zip(("memory", "stacked frames", "full state"), cells.split(" | "), strict=True):
                 means = of_row.loc[of_row["agent"] == agent, "mean"]
                 assert cell == (over_seeds(means) if len(means) else "-"), (page.name, task, agent)
+
+
+def test_seconds_of_other_algorithms_are_those_of_the_file() -> None:
+    page = (DOCS / "algorithms.md").read_text().split("Seconds of a training")[1].split("What the figures say")[0]
+    rows = re.findall(r"^\| (\w+?)(?:NoVel)? \| ([\d, |-]+) \|$", page, re.MULTILINE)
+    results = pd.read_csv(DOCS / "off_policy.csv")
+    assert {row[0] for row in rows} == set(results["task"])
+    for task, cells in rows:
+        of_task = results[results["task"] == task]
+        last = of_task[of_task["steps"] == of_task["steps"].max()]
+        for agent, cell in zip(("memory", "stacked frames", "full state"), cells.split(" | "), strict=True):
+            seconds = last.loc[last["agent"] == agent, "seconds"].dropna()
+            assert cell == (f"{int(seconds.median()):,}" if len(seconds) else "-"), (task, agent)
 
 
 def test_latencies_are_those_of_the_file() -> None:
