@@ -1,11 +1,13 @@
 """HistoryReplayBuffer: stores each observation once, and rebuilds histories when it samples."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common import buffers as sb3_buffers
 from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
@@ -15,6 +17,10 @@ from sb3_ncde.history.records import Records
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array, Integers
 
+NO_HINDSIGHT = (
+    "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its observations "
+    "in it: hindsight experience replay is not supported."
+)
 _NONE = -1
 _FIRST_ENDS = 64
 
@@ -36,7 +42,7 @@ class HistoryReplayBuffer(NStepReplayBuffer):
     :param device: of the samples
     :param n_envs: N, environments
     :param optimize_memory_usage: refused
-    :param handle_timeout_termination: whether the end of an episode by a time limit is no end for the values
+    :param handle_timeout_termination: whether targets bootstrap past the end of an episode by a time limit, as in SB3's
     :param n_steps: of n-step returns, as in SB3's ``NStepReplayBuffer``
     :param gamma: their discount factor, which has to be the algorithm's
     :param kwargs: refused
@@ -82,6 +88,13 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         self._end = np.full(ring, _NONE, np.int32)  # where the next observation is kept apart
         self._reach = np.zeros(self.buffer_size, np.int32)  # rows that the longest history of each row takes
         self._forget()
+        psutil = getattr(sb3_buffers, "psutil", None)  # SB3 does without it where it is not installed
+        if psutil is not None and self.nbytes > psutil.virtual_memory().available:
+            warnings.warn(
+                "The replay buffer does not fit into the memory that is free, once it is full: "
+                f"{self.memory_report()}. Take a smaller buffer_size.",
+                stacklevel=2,
+            )
 
     def _forget(self) -> None:
         self._ends = Records((_FIRST_ENDS,), self._space)
@@ -269,12 +282,7 @@ def _refuse(
         )
     if others:
         her = {"n_sampled_goal", "goal_selection_strategy", "copy_info_dict", "env"} & others.keys()
-        reason = (
-            "Hindsight experience replay writes other goals into stored observations, and a history has the goals of "
-            "all its observations in it: it is not supported."
-            if her
-            else "It takes handle_timeout_termination, n_steps and gamma."
-        )
+        reason = NO_HINDSIGHT if her else "It takes handle_timeout_termination, n_steps and gamma."
         raise TypeError(f"HistoryReplayBuffer got an unexpected argument {sorted(others)[0]!r}. {reason}")
     if n_steps > 1 and gamma is None:
         raise TypeError(

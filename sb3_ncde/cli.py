@@ -54,6 +54,12 @@ def tune() -> None:
     NCDEExperimentManager.heartbeat_interval = _own_options("--heartbeat", type=int)
     NCDEExperimentManager.n_confirmed = _own_options("--confirm", type=int, default=0)
     NCDEExperimentManager.n_confirming_seeds = _own_options("--confirm-seeds", type=int)
+    algo = _own_options("--algo")
+    if NCDEExperimentManager.n_confirmed and algo != "ppo_ncde":
+        sys.exit(
+            f"sb3-ncde tune: --confirm is for ppo_ncde, but --algo is {algo}: train its best trials again yourself."
+        )
+    sys.argv += ["--algo", algo]
     sys.argv.append("-optimize")
     train()
 

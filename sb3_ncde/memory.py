@@ -10,14 +10,15 @@ from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_ncde.buffers import HistoryReplayBuffer
+from sb3_ncde.buffers import NO_HINDSIGHT, HistoryReplayBuffer
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.torch_layers import NCDEExtractor
-from sb3_ncde.vec_history import VecHistory
+from sb3_ncde.vec_history import VecHistory, refuse_normalized_histories
 
 FUSED = (SAC, TD3, TQC, DQN)
 """Algorithms whose optimizer is PyTorch's Adam as it is; the others have settings of their own for it."""
@@ -53,7 +54,10 @@ def with_memory(
     :param policy_kwargs: of the policy
     :param features_extractor_kwargs: of :class:`sb3_ncde.NCDEExtractor`
     :param kwargs: of :class:`sb3_ncde.VecHistory` and of the algorithm
-    :raises TypeError: for ARS, RecurrentPPO, hindsight experience replay, or an unknown argument
+    :raises TypeError: for ARS, RecurrentPPO, hindsight experience replay, a features extractor that reads no histories,
+        or an unknown argument
+    :raises ValueError: for histories that are normalised, another discount factor of the buffer, or images that would
+        not be seen as such
     """
     if issubclass(algorithm, ARS):
         raise TypeError("ARS has a policy of its own, which takes no features extractor, and so no memory.")
@@ -66,18 +70,19 @@ def with_memory(
     if issubclass(algorithm, OffPolicyAlgorithm):
         kwargs["replay_buffer_class"] = buffer_class = kwargs.get("replay_buffer_class") or HistoryReplayBuffer
         if issubclass(buffer_class, HerReplayBuffer):
-            raise TypeError(
-                "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its "
-                "observations in it: hindsight experience replay is not supported."
+            raise TypeError(NO_HINDSIGHT)
+        if issubclass(buffer_class, HistoryReplayBuffer):
+            gamma = kwargs.get("gamma", _default(algorithm, "gamma"))
+            # SB3 hands n_steps to its own buffer only.
+            kwargs["replay_buffer_kwargs"] = _of_several_steps(
+                {"n_steps": kwargs.pop("n_steps", 1)} | (kwargs.get("replay_buffer_kwargs") or {}), gamma
             )
-        if issubclass(buffer_class, HistoryReplayBuffer) and kwargs.get("n_steps", 1) > 1:
-            # SB3 hands these to its own buffer only.
-            several = {"n_steps": kwargs.pop("n_steps"), "gamma": kwargs.get("gamma", _default(algorithm, "gamma"))}
-            kwargs["replay_buffer_kwargs"] = several | (kwargs.get("replay_buffer_kwargs") or {})
     given = dict(policy_kwargs or {})
     defaults: dict[str, Any] = {"features_extractor_class": NCDEExtractor}
     if features_extractor_kwargs:
-        given["features_extractor_kwargs"] = given.get("features_extractor_kwargs", {}) | features_extractor_kwargs
+        of_policy = given.get("features_extractor_kwargs") or {}
+        given["features_extractor_kwargs"] = of_policy | features_extractor_kwargs
+    _check_policy(policy, defaults | given, env)
     if issubclass(algorithm, FUSED) and "optimizer_class" not in given:
         defaults["optimizer_kwargs"] = {"fused": True}
     return algorithm(policy, env, policy_kwargs=defaults | given, **kwargs)
@@ -86,11 +91,7 @@ def with_memory(
 def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, Any]) -> VecEnv:
     """Return environments wrapped in VecHistory."""
     if isinstance(env, VecEnv) and is_vecenv_wrapped(env, VecHistory):
-        if isinstance(env, VecNormalize) and not isinstance(env, VecHistory):
-            raise ValueError(
-                "VecNormalize is wrapped around VecHistory, whose counts and times are not to be normalised: put it "
-                "inside, VecHistory(VecNormalize(venv))."
-            )
+        refuse_normalized_histories(env)
         if arguments:
             given = ", ".join(sorted(arguments))
             raise TypeError(f"The environments are wrapped in VecHistory already: give it {given}.")
@@ -98,6 +99,44 @@ def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, 
     if isinstance(env, str):
         env = make_vec_env(env)
     return VecHistory(BaseAlgorithm._wrap_env(env), **arguments)
+
+
+def _of_several_steps(kwargs: dict[str, Any], gamma: float) -> dict[str, Any]:
+    """Return arguments of a buffer; where it has n-step returns, with the algorithm's discount factor."""
+    if kwargs["n_steps"] == 1:
+        return {name: value for name, value in kwargs.items() if name != "n_steps"}
+    if kwargs.setdefault("gamma", gamma) != gamma:
+        raise ValueError(
+            f"replay_buffer_kwargs discount by gamma={kwargs['gamma']}, the algorithm by {gamma}: give gamma to "
+            "with_memory alone."
+        )
+    return kwargs
+
+
+def _check_policy(policy: str | type[Any], policy_kwargs: dict[str, Any], env: VecEnv) -> None:
+    """Raise for a policy whose networks would be given histories as if they were observations."""
+    chosen = policy_kwargs["features_extractor_class"]
+    if not (isinstance(chosen, type) and issubclass(chosen, NCDEExtractor)):
+        raise TypeError(
+            f"features_extractor_class={chosen} of policy_kwargs would be given histories in place of observations. "
+            "What makes features of each observation is said to NCDEExtractor: "
+            "features_extractor_kwargs=dict(features_extractor_class=..., features_extractor_kwargs=dict(...))."
+        )
+    space = env.observation_space
+    if not isinstance(space, HistorySpace):
+        return
+    of_each = (policy_kwargs.get("features_extractor_kwargs") or {}).get("features_extractor_class")
+    if policy == "CnnPolicy" and of_each is None and not space.flattening.images:
+        raise ValueError(
+            f"CnnPolicy, but {space.observed} is no image as SB3 knows them, uint8 from 0 to 255. To have a CNN see "
+            "it: features_extractor_kwargs=dict(features_extractor_class=NatureCNN, "
+            "features_extractor_kwargs=dict(normalized_image=True))."
+        )
+    if policy_kwargs.get("normalize_images") is False and space.flattening.images:
+        raise ValueError(
+            f"normalize_images=False, but pixels of {space.observed} are divided by 255 in a history. If they are to "
+            "go to the network as they are, let the environment return them in float32."
+        )
 
 
 def _default(algorithm: type[BaseAlgorithm], name: str) -> Any:

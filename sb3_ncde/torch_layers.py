@@ -19,7 +19,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.cde.path import Prepared
-from sb3_ncde.history.arguments import HistoryArguments, check_traces
+from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.flattening import Flattening
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.validation import refuse_to_be_traced
 from sb3_ncde.history.window_rule import Array
@@ -69,20 +70,10 @@ class NCDEExtractor(BaseFeaturesExtractor):
             )
         arguments = EncoderArguments(**_known(kwargs))
         remembered, flattening = observation_space.arguments, observation_space.flattening
-        extractor = None
-        if features_extractor_class is not None or flattening.images:
-            is_dict = isinstance(flattening.shown_space, spaces.Dict)
-            default = CombinedExtractor if is_dict else NatureCNN
-            extractor_class = features_extractor_class or default
-            if not issubclass(extractor_class, FlattenExtractor):
-                extractor = extractor_class(flattening.shown_space, **(features_extractor_kwargs or {}))
+        extractor = _make_extractor(flattening, features_extractor_class, features_extractor_kwargs or {})
         dim = flattening.features_dim if extractor is None else int(extractor.features_dim)
-        if extractor is not None and remembered.missing_values:
-            raise ValueError(
-                f"missing_values=True with {type(extractor).__name__}: what is learned of an observation that is not "
-                "whole is no observation. Leave out features_extractor_class."
-            )
-        check_traces(remembered.time_constants, extractor is not None and any(True for _ in extractor.parameters()))
+        if extractor is not None:
+            _refuse_beside(type(extractor).__name__, remembered)
         time_scale = remembered.dt if remembered.time_key is None else 1.0
         encoder = NeuralCDE(remembered.make_history(dim), arguments, time_scale)
         super().__init__(observation_space, encoder.output_size)
@@ -217,6 +208,41 @@ def _known(kwargs: dict[str, Any]) -> dict[str, Any]:
         if name not in encoder:
             raise TypeError(f"NCDEExtractor got an unexpected argument {name!r}. It takes {', '.join(encoder)}.")
     return kwargs
+
+
+def _make_extractor(
+    flattening: Flattening, extractor_class: type[BaseFeaturesExtractor] | None, kwargs: dict[str, Any]
+) -> BaseFeaturesExtractor | None:
+    """Return what makes features of each observation; None: the observation is its features."""
+    space = flattening.shown_space
+    if extractor_class is None and flattening.images:
+        extractor_class = CombinedExtractor if isinstance(space, spaces.Dict) else NatureCNN
+    if extractor_class is not None and not (
+        isinstance(extractor_class, type) and issubclass(extractor_class, BaseFeaturesExtractor)
+    ):
+        raise TypeError(f"features_extractor_class={extractor_class!r}: expected a class of SB3's features extractors.")
+    if extractor_class is None or extractor_class is FlattenExtractor:
+        if kwargs:
+            raise TypeError(
+                f"features_extractor_kwargs={kwargs} within features_extractor_kwargs, but no features_extractor_class "
+                "that takes them. The encoder's own arguments, such as latent_size, are said one level higher."
+            )
+        return None
+    return extractor_class(space, **kwargs)
+
+
+def _refuse_beside(extractor: str, remembered: HistoryArguments) -> None:
+    """Raise ValueError for what cannot be remembered where an extractor makes features of each observation."""
+    if remembered.missing_values:
+        raise ValueError(
+            f"missing_values=True with {extractor}: what is learned of an observation that is not whole is no "
+            "observation. Leave out features_extractor_class."
+        )
+    if remembered.time_constants is not None:
+        raise ValueError(
+            f"traces with {extractor}: a history has the summary of the observations, not of what is made of each. "
+            "Leave out features_extractor_class, or traces."
+        )
 
 
 def _check_count(count: Array) -> None:

@@ -40,8 +40,8 @@ class VecHistory(VecEnvWrapper):
     of an episode is the history that ends with it.
 
     It is the outermost wrapper of observations: a VecNormalize belongs inside, as it would normalise counts and times.
-    To SB3, which asks the VecNormalize of its environments for what was observed before normalisation, VecHistory then
-    answers in its place, with histories.
+    Where there is one, VecHistory is an instance of VecNormalize itself, so that SB3 finds its statistics,
+    ``get_original_obs``, ``normalize_obs`` and ``save`` on it; observations are histories in all of these.
 
     :param venv: environments with Box, Discrete, MultiDiscrete, MultiBinary or Dict observations. Images whose channels
         come last are transposed
@@ -252,7 +252,14 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         """Save the VecNormalize inside, for ``VecNormalize.load`` and ``VecNormalizeObserved.load``."""
         self.normalize.save(save_path)
 
-    def _converted(self, packed: Array, convert: Any) -> Array:
+    def _converted(self, packed: Any, convert: Any) -> Array:
+        if np.shape(packed)[-1:] != self.observation_space.shape:
+            got = {key: np.shape(value) for key, value in packed.items()} if isinstance(packed, dict) else packed.shape
+            raise ValueError(
+                f"VecHistory normalises histories, of {self.observation_space.shape[0]} numbers, but got the shape "
+                f"{got}. An observation as it comes from an environment is normalised by "
+                "env.normalize.normalize_obs(observation)."
+            )
         if not self.norm_obs or (self._names is not None and not self._names):
             same: Array = packed.copy()
             return same
@@ -274,6 +281,20 @@ for _name in (
     "old_reward",
 ):
     setattr(_VecHistoryOfNormalized, _name, _of_inner(_name))
+
+
+def refuse_normalized_histories(env: VecEnv) -> None:
+    """Raise ValueError for environments whose histories a VecNormalize around VecHistory normalises."""
+    if not is_vecenv_wrapped(env, VecHistory):
+        return
+    while isinstance(env, VecEnvWrapper) and not isinstance(env, VecHistory):
+        if isinstance(env, VecNormalize) and env.norm_obs:
+            raise ValueError(
+                "VecNormalize is wrapped around VecHistory, whose counts and times are not to be normalised: put it "
+                "inside, VecHistory(VecNormalize(venv)), or leave observations alone, norm_obs=False. In an entry of "
+                "the RL Zoo leave out normalize."
+            )
+        env = env.venv
 
 
 def _refuse_normalized_time(normalize: VecNormalize, space: HistorySpace) -> None:

@@ -1,6 +1,7 @@
 """HistoryReplayBuffer: a history that is sampled is the one that was acted on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import SAC
+from stable_baselines3.common import buffers
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
@@ -369,3 +371,14 @@ def test_what_a_buffer_cannot_do_is_refused_with_the_reason() -> None:
         make(100, spaces.Box(-1, 1, (3,)), action)
     with pytest.raises(ValueError, match=r"buffer_size=10 for 3 environments is 3 steps of each.*take 5: take more"):
         make(10, space, action, n_envs=3)
+
+
+def test_a_buffer_that_does_not_fit_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SB3 warns of its own."""
+    space = HistorySpace(spaces.Box(-1, 1, (3,)), HistoryArguments(history_length=4))
+    action = spaces.Box(-1, 1, (1,), np.float32)
+    HistoryReplayBuffer(100_000, space, action, "cpu")
+    free = SimpleNamespace(available=1_000_000)
+    monkeypatch.setattr(buffers, "psutil", SimpleNamespace(virtual_memory=lambda: free))
+    with pytest.warns(UserWarning, match=r"does not fit into the memory that is free.*100,000 transitions"):
+        HistoryReplayBuffer(100_000, space, action, "cpu")

@@ -12,13 +12,15 @@ from gymnasium import spaces
 from matplotlib.figure import Figure
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
+from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.evaluation import evaluate_grid, over_agents, plot_grid, plot_latents
 from sb3_ncde.normalize import VecNormalizeObserved
 from tests.envs import RandomWalk
@@ -94,6 +96,29 @@ class Image(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.left -= 1
         return self.np_random.integers(0, 255, (36, 36, 3), np.uint8), 1.0, False, self.left == 0, {}
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_agents_of_other_algorithms(normalized: bool) -> None:
+    """Whose environments are wrapped for them as they were in the training."""
+    remembered: dict[str, Any] = {"history_length": 3, "time_key": "time", "dt": 0.15, "missing_values": True}
+
+    def wrapped(env: Any) -> VecEnv:
+        return VecNormalizeObserved(env, skip=["time"], norm_reward=False) if normalized else env
+
+    trained = wrapped(make_vec_env(make_env, 1, env_kwargs={"period": 3, "drop_rate": 0.2}))
+    model = with_memory(SAC, trained, **remembered, buffer_size=100, learning_starts=40, seed=0, device="cpu").learn(60)
+    table = evaluate_grid(model, make_env, [4], [0.2], n_episodes=4, n_envs=2, seed=7)
+    env = wrapped(make_vec_env(make_env, 2, seed=7, env_kwargs={"period": 4, "drop_rate": 0.2}))
+    if isinstance(env, VecNormalizeObserved):
+        assert isinstance(trained, VecNormalizeObserved)
+        env.obs_rms, env.training = trained.obs_rms, False
+    returns, _ = evaluate_policy(model, VecHistory(env, **remembered), 4, return_episode_rewards=True)
+    assert table["mean"].item() == pytest.approx(np.mean(returns))
+    if normalized:
+        of_model: Any = model.get_env()
+        again = evaluate_grid(model, make_env, [4], [0.2], n_episodes=4, n_envs=2, seed=7, vec_normalize=of_model)
+        assert again.equals(table)
 
 
 @pytest.mark.parametrize("normalized", [False, True])

@@ -19,8 +19,8 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
@@ -38,6 +38,18 @@ ALGORITHMS = [SAC, TD3, DDPG, TQC, CrossQ, DQN, QRDQN, PPO, A2C, TRPO, MaskableP
 
 def walk(n_envs: int = 2, seed: int = 0, env: Any = RandomWalk, **kwargs: Any) -> Any:
     return make_vec_env(env, n_envs, seed=seed, env_kwargs=kwargs)
+
+
+class FloatImage(gym.ObservationWrapper[Any, Any, Any]):
+    """Images from 0 to 1."""
+
+    def __init__(self) -> None:
+        env = RandomWalk(observation="image", action_space=BOX)
+        super().__init__(env)
+        self.observation_space = spaces.Box(0, 1, env.observation_space.shape, np.float32)
+
+    def observation(self, observation: Any) -> Any:
+        return np.float32(observation) / 255
 
 
 def make(algorithm: Any = SAC, env: Any = None, **kwargs: Any) -> Any:
@@ -428,11 +440,12 @@ def test_an_extractor_of_one_s_own() -> None:
     space = VecHistory(walk(), history_length=2).observation_space
     plain = NCDEExtractor(space, features_extractor_class=FlattenExtractor)
     assert plain.extractor is None
+    two = NCDEExtractor(space, features_extractor_class=Two, features_extractor_kwargs={"width": 5})
+    assert isinstance(two.extractor, Two)
+    assert two.encoder.history.features_dim == 5
 
     class Own(NCDEExtractor):
         pass
-
-    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
     class Linear(BaseFeaturesExtractor):
         def __init__(self, observation_space: Any, width: int) -> None:
@@ -448,6 +461,32 @@ def test_an_extractor_of_one_s_own() -> None:
     missing = VecHistory(walk(), history_length=2, missing_values=True).observation_space
     with pytest.raises(ValueError, match="missing_values=True with Linear"):
         NCDEExtractor(missing, features_extractor_class=Linear, features_extractor_kwargs={"width": 5})
+    with pytest.raises(TypeError, match="but no features_extractor_class that takes them"):
+        NCDEExtractor(space, features_extractor_kwargs={"width": 5})
+    named: Any = "NatureCNN"
+    with pytest.raises(TypeError, match=r"'NatureCNN': expected a class of SB3's features extractors"):
+        NCDEExtractor(space, features_extractor_class=named)
+
+
+@pytest.mark.parametrize("kind", ["vector", "dict"])
+def test_traces_are_not_of_what_an_extractor_makes(kind: str) -> None:
+    """Whether it has weights or not."""
+
+    class Doubled(BaseFeaturesExtractor):
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, observation_space.shape[0])
+
+        def forward(self, observations: th.Tensor) -> th.Tensor:
+            return 2 * observations
+
+    extractor = Doubled if kind == "vector" else CombinedExtractor
+    env = walk(observation="box" if kind == "vector" else kind, action_space=BOX)
+    kwargs: Any = {"features_extractor_kwargs": {"features_extractor_class": extractor}}
+    if kind == "dict":
+        kwargs["time_key"] = "time"
+    with pytest.raises(ValueError, match=f"traces with {extractor.__name__}: a history has the summary"):
+        make(SAC, env, traces=[4.0], **kwargs)
+    make(SAC, env, **kwargs).learn(20)
 
 
 def test_mistakes_are_named() -> None:
@@ -500,6 +539,10 @@ def test_n_steps_of_the_algorithm_reach_the_buffer() -> None:
     assert (buffer.n_steps, buffer.gamma) == (3, 0.99)
     buffer = make(SAC, n_steps=2, gamma=0.9).learn(40).replay_buffer
     assert (buffer.n_steps, buffer.gamma) == (2, 0.9)
+    buffer = make(SAC, replay_buffer_kwargs={"n_steps": 2}, gamma=0.9).learn(40).replay_buffer
+    assert (buffer.n_steps, buffer.gamma) == (2, 0.9)
+    with pytest.raises(ValueError, match=r"replay_buffer_kwargs discount by gamma=0\.5, the algorithm by 0\.99"):
+        make(SAC, n_steps=2, replay_buffer_kwargs={"gamma": 0.5})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit itself
@@ -570,6 +613,31 @@ def test_with_memory_refuses_what_cannot_be() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'foo'"):
         make(PPO, foo=1)
     assert isinstance(make(SAC, replay_buffer_class=None).replay_buffer, HistoryReplayBuffer)  # SB3's own default
+    alone = DummyVecEnv([lambda: RandomWalk(action_space=BOX)])
+    monitored = VecMonitor(VecNormalize(VecHistory(alone)))
+    with pytest.raises(ValueError, match=r"VecNormalize is wrapped around VecHistory.*or leave observations alone"):
+        make(SAC, monitored)
+    small: Any = {"learning_starts": 8, "batch_size": 8, "buffer_size": 200, "device": "cpu"}
+    with_memory(SAC, VecNormalize(VecHistory(walk(action_space=BOX)), norm_obs=False), **small).learn(20)
+    with pytest.raises(TypeError, match=r"CombinedExtractor.* would be given histories in place of observations"):
+        make(SAC, policy_kwargs={"features_extractor_class": CombinedExtractor})
+    with pytest.raises(TypeError, match="HistoryReplayBuffer stores histories, but the observation space is Box"):
+        with_memory(SAC, VecFrameStack(VecHistory(walk(action_space=BOX)), 2), **small)
+    make(SAC, policy_kwargs={"features_extractor_kwargs": None}, features_extractor_kwargs={"latent_size": 4})
+
+
+def test_images_are_seen_as_such_or_refused() -> None:
+    """A CNN that was asked for is never left out."""
+    floats = DummyVecEnv([FloatImage])
+    with pytest.raises(ValueError, match=r"CnnPolicy, but .* is no image as SB3 knows them, uint8 from 0 to 255"):
+        make(SAC, floats, policy="CnnPolicy")
+    cnn = {"features_extractor_class": NatureCNN, "features_extractor_kwargs": {"normalized_image": True}}
+    model = make(SAC, floats, policy="CnnPolicy", features_extractor_kwargs=cnn, buffer_size=100).learn(20)
+    assert any(isinstance(module, nn.Conv2d) for module in model.actor.modules())
+    images = walk(observation="image", action_space=BOX)
+    with pytest.raises(ValueError, match=r"normalize_images=False, but pixels of .* are divided by 255"):
+        make(SAC, images, policy_kwargs={"normalize_images": False})
+    assert any(isinstance(module, nn.Conv2d) for module in make(SAC, images, policy="CnnPolicy").actor.modules())
 
 
 def test_missing_values_and_time_of_a_dict() -> None:

@@ -415,3 +415,33 @@ def test_episodes_may_end_by_numbers() -> None:
     for others in seen[1:]:
         for mine, theirs in zip(seen[0], others, strict=True):
             np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("observation", ["box", "dict"])
+def test_a_single_observation_is_no_history(observation: str) -> None:
+    """Not even where as many of them as a history has numbers would make one."""
+    env: Any = VecHistory(
+        VecNormalizeObserved(walk(observation=observation), skip=["time"] if observation == "dict" else ()),
+        history_length=4,
+        **({"time_key": "time"} if observation == "dict" else {}),
+    )
+    single = env.observation_space.observed.sample()
+    many = env.venv.reset() if observation == "dict" else np.zeros((6, 3), np.float32)
+    for wrong in (single, many):
+        with pytest.raises(ValueError, match=r"normalises histories, of \d+ numbers.*env\.normalize\.normalize_obs"):
+            env.normalize_obs(wrong)
+    histories = env.reset()
+    np.testing.assert_array_equal(env.normalize_obs(env.get_original_obs())[:, :2], histories[:, :2])
+
+
+def test_arguments_that_mean_the_same_make_one_space() -> None:
+    """A default written out, or a column counted from the end."""
+    column = walk(observation="column")
+    spaces_of_one = [
+        VecHistory(column, history_length=4, time_key=key, hop_length=hop).observation_space
+        for key in (1, -3)
+        for hop in (None, 2)
+    ]
+    assert all(space == spaces_of_one[0] for space in spaces_of_one)
+    assert VecHistory(column, history_length=4, time_key=1, hop_length=3).observation_space != spaces_of_one[0]
+    assert VecHistory(column, history_length=4, time_key=2).observation_space != spaces_of_one[0]

@@ -38,9 +38,10 @@ from sb3_ncde.zoo.memory import SIZES, convert_memory_params, has_memory, sample
 pytestmark = pytest.mark.filterwarnings("ignore")  # of rl_zoo3 and what it imports
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = {algo: CONFIGS / f"{algo}.yml" for algo in ("sac", "td3", "tqc", "dqn", "qrdqn")}
-ENTRIES = {
+ALL_ENTRIES = {
     (algo, env_id): entry for algo, file in FILES.items() for env_id, entry in yaml.safe_load(file.read_text()).items()
 }
+ENTRIES = {(algo, env_id): entry for (algo, env_id), entry in ALL_ENTRIES.items() if env_id.startswith("sb3_ncde/")}
 PENDULUM = "sb3_ncde/PendulumNoVel-v1"
 FEW_UPDATES = ("-params", "learning_starts:16", "train_freq:8", "gradient_steps:2", "buffer_size:1000")
 WITHOUT_MEMORY = {"policy": "MlpPolicy", "n_timesteps": 32, "learning_starts": 16, "buffer_size": 1000}
@@ -129,6 +130,36 @@ def test_every_entry_trains_by_its_name_alone(algo: str, env_id: str, call: Comm
     assert agent.lr_schedule(0) == (0 if rate.startswith("lin_") else agent.lr_schedule(1))
     for name in entry.keys() & {"gamma", "tau", "batch_size", "ent_coef", "target_update_interval", "use_sde"}:
         assert getattr(agent, name) == entry[name]
+
+
+def test_tasks_of_the_zoo_s_names_have_the_same_entries(call: Command) -> None:
+    """As in ``ppo_ncde.yml``."""
+    for (algo, env_id), entry in ENTRIES.items():
+        zoo_id = env_id.removeprefix("sb3_ncde/").replace(
+            "MountainCarContinuousNoVel-v1", "MountainCarContinuousNoVel-v0"
+        )
+        if "Irregular" not in env_id:
+            gym.spec(zoo_id)
+            assert ALL_ENTRIES[algo, zoo_id] == entry
+    call("train", "--algo sac --env PendulumNoVel-v1 -n 32 --eval-freq -1", *FEW_UPDATES)
+    assert encoders_of(agent_of("sac", "PendulumNoVel-v1", 1))
+
+
+def test_histories_are_not_to_be_normalised(call: Command, tmp_path: Path) -> None:
+    """The RL Zoo's ``normalize`` is said to be the cause; rewards alone may be."""
+    file = tmp_path / "own.yml"
+    options = f"--algo sac --env {PENDULUM} -n 32 --eval-freq -1 --conf-file {file}"
+    file.write_text(yaml.safe_dump({PENDULUM: ENTRIES["sac", PENDULUM] | {"normalize": True}}))
+    with pytest.raises(SystemExit, match=r"VecNormalize is wrapped around VecHistory.*leave out normalize"):
+        call("train", options)
+    file.write_text(yaml.safe_dump({PENDULUM: ENTRIES["sac", PENDULUM] | {"normalize": "{'norm_obs': False}"}}))
+    call("train", options, *FEW_UPDATES)
+    assert encoders_of(agent_of("sac", PENDULUM, 2))
+
+
+def test_what_is_for_ppo_ncde_is_not_ignored(call: Command) -> None:
+    with pytest.raises(SystemExit, match="--confirm is for ppo_ncde, but --algo is sac"):
+        call("tune", f"--algo sac --env {PENDULUM} --confirm 5")
 
 
 TUNED = {

@@ -12,6 +12,8 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde.envs.normalization import normalized_space, refuse_missing_statistics
+from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.vec_history import VecHistory
 
 
 def normalized_as_trained(
@@ -24,6 +26,7 @@ def normalized_as_trained(
     """
     env: VecEnv = DummyVecEnv([partial(_monitored, make) for make in makers])
     normalize = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
+    normalize = getattr(normalize, "normalize", normalize)  # VecHistory stands for the one inside
     refuse_missing_statistics(model, normalize)
     if normalize is not None:
         normalize = copy.deepcopy(normalize)  # as it is saved: without its environments
@@ -31,7 +34,11 @@ def normalized_as_trained(
         normalize.set_venv(env)
         normalize.training = normalize.norm_reward = False
         env = normalize
-    env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
+    space = model.observation_space
+    if isinstance(space, HistorySpace):
+        env = VecHistory(env, **vars(space.arguments))
+    else:
+        env = model._wrap_env(env, monitor_wrapper=False)  # images as SB3's networks take them
     check_for_correct_spaces(env, model.observation_space, model.action_space)
     return env
 

@@ -1,5 +1,6 @@
 """The space of packed histories, which says what they are histories of."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,11 @@ class HistorySpace(spaces.Box):
         """Return whether the other space is one of histories of the same."""
         if not isinstance(other, HistorySpace):
             return False
-        return self.observed == other.observed and self.arguments == other.arguments
+        return self.observed == other.observed and self._meant() == other._meant()
+
+    def _meant(self) -> HistoryArguments:
+        """Return the arguments in one of the forms that mean the same."""
+        return replace(self.arguments, hop_length=self.arguments.hop, time_key=self.flattening.time_key)
 
     def __repr__(self) -> str:
         """Name what the histories are of."""

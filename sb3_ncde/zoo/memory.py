@@ -13,11 +13,12 @@ import optuna
 import yaml
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_wrapper
 
 from sb3_ncde.torch_layers import NCDEExtractor
-from sb3_ncde.vec_history import VecHistory
+from sb3_ncde.vec_history import VecHistory, refuse_normalized_histories
 from sb3_ncde.zoo.config_entry import as_mapping
+from sb3_ncde.zoo.sampler import suggest_encoder
 
 SIZES = ("latent_size", "field_width", "rates", "skip")
 """Arguments of NCDEExtractor that are sampled."""
@@ -25,7 +26,7 @@ SIZES = ("latent_size", "field_width", "rates", "skip")
 
 def refuse_inner_statistics(env: VecEnv) -> None:
     """Raise ValueError for environments that normalise below VecHistory."""
-    if is_vecenv_wrapped(env, VecHistory) and unwrap_vec_normalize(env) is not None:
+    if isinstance(unwrap_vec_wrapper(env, VecHistory), VecNormalize):
         raise ValueError(
             "vec_env_wrapper normalises observations below VecHistory, but the RL Zoo neither saves nor loads the "
             "statistics of such a wrapper: the agent would be evaluated and exported with others. Scale observations "
@@ -48,9 +49,10 @@ class MemoryExperimentManager(ExperimentManager):
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """Make environments, and refuse statistics that the RL Zoo would neither save nor find again.
 
-        :raises ValueError: if a wrapper of ``vec_env_wrapper`` normalises
+        :raises ValueError: if a wrapper of ``vec_env_wrapper`` normalises, or histories are normalised
         """
         env = super().create_envs(n_envs, eval_env, no_log)
+        refuse_normalized_histories(env)
         refuse_inner_statistics(env)
         return env
 
@@ -119,11 +121,7 @@ def sample_memory_params(
     """
     sampled = stock(trial, n_actions, n_envs, additional_args)
     extractor = as_mapping(as_mapping(entry["policy_kwargs"]).get("features_extractor_kwargs"))
-    trial.suggest_categorical("latent_size", [8, 16, 32])
-    trial.suggest_categorical("field_width", [16, 32, 64])
-    if extractor.get("time_channel", True):  # else the time may be seen by these alone
-        trial.suggest_categorical("rates", [True, False])
-        trial.suggest_categorical("skip", [True, False])
+    suggest_encoder(trial, extractor)
     return _laid_over(entry, sampled, trial.params)
 
 

@@ -33,16 +33,12 @@ def sample_ppo_ncde_params(
     fixed = dict(policy_kwargs or {})
     trial.suggest_categorical("history_length", [4, 8, 16, 32])
     trial.suggest_categorical("hops", [1, 2, 4])
-    trial.suggest_categorical("latent_size", [8, 16, 32])
-    trial.suggest_categorical("field_width", [16, 32, 64])
+    suggest_encoder(trial, fixed)
     trial.suggest_int("field_depth", 1, 2)
     least_order = INTERPOLATIONS[fixed.get("interpolation", "linear")].least_order
     able = [name for name, tableau in SOLVERS.items() if tableau.order >= least_order]
     if fixed.get("solver") not in ADAPTIVE_SOLVERS and len(able) > 1:
         trial.suggest_categorical("solver", able)
-    if fixed.get("time_channel", True):  # else the time may be seen by these alone
-        trial.suggest_categorical("rates", [True, False])
-        trial.suggest_categorical("skip", [True, False])
     trial.suggest_float("time_scale", 0.25, 4.0, log=True)
     trial.suggest_int("n_steps_pow", 5, 10)
     trial.suggest_int("batch_size_pow", 5, 9)
@@ -55,6 +51,19 @@ def sample_ppo_ncde_params(
     trial.suggest_categorical("n_epochs", [5, 10, 20])
     trial.suggest_float("max_grad_norm", 0.3, 5.0, log=True)
     return with_schedules(convert_ppo_ncde_params(trial.params, fixed))
+
+
+def suggest_encoder(trial: optuna.Trial, fixed: Mapping[str, Any]) -> None:
+    """Ask a trial for what is sampled of an encoder for any algorithm: latent_size, field_width, rates, skip.
+
+    :param trial: that the values are asked of
+    :param fixed: arguments of the encoder in the configuration
+    """
+    trial.suggest_categorical("latent_size", [8, 16, 32])
+    trial.suggest_categorical("field_width", [16, 32, 64])
+    if fixed.get("time_channel", True):  # else the time may be seen by these alone
+        trial.suggest_categorical("rates", [True, False])
+        trial.suggest_categorical("skip", [True, False])
 
 
 def convert_ppo_ncde_params(
