@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer, Repl
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_ncde.acting.observation_history import follows
+from sb3_ncde.acting.observation_history import continued, follows
 from sb3_ncde.history.records import Records
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array, Integers
@@ -140,6 +140,11 @@ class HistoryReplayBuffer(NStepReplayBuffer):
                 f"The reward of environment {wrong} of {self.n_envs} is {reward[wrong]:g}. What is learned of it would "
                 "turn all weights to NaN: look into the environment's reward."
             )
+        if done.any():
+            # SB3 undoes the normalisation of a terminal observation by the statistics of the moment. Values that are
+            # held, and summaries, were normalised by earlier ones.
+            ends = done.astype(bool)[:, None]
+            next_obs = np.where(ends, continued(obs, next_obs, self.layout), next_obs)
         row = self.pos
         seen, record = obs[:, 0].astype(np.int64), self._records.of(obs)
         goes_on = (seen == self._next_seen) & (record == self._next).all(axis=1)

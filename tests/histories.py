@@ -1,6 +1,7 @@
 """Histories by hand: what VecHistory and HistoryReplayBuffer must make of the observations of an episode."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -35,29 +36,41 @@ class Chance(RandomWalk):
 
 
 class Summary:
-    """The summary of an episode in float64, feature by feature as the equations have it."""
+    """The summary of an episode in float64, of each feature from all of its observed values."""
 
     def __init__(self, constants: Any, missing_values: bool) -> None:
         self.constants, self.missing_values = constants or (), missing_values
-        self.seen: list[Any] = []
-        self.filters: Any = [0.0] * len(self.constants)
+        self.now = 0.0
+        self.rows = 0
+        self.seen: dict[int, list[tuple[float, float]]] = {}
 
-    def after(self, old: Array, new: Array, seen: Array, count: Array, elapsed: float) -> Array:
+    def after(self, new: Array, seen: Array, elapsed: float) -> Array:
         """Return the summary's columns after one more observation."""
-        self.seen.append(np.where(seen, new, np.nan).astype(np.float64))
-        first_now = seen & (count == 1)
-        for number, constant in enumerate(self.constants):
-            ratio = elapsed / constant
-            decay = np.exp(-ratio)
-            gain = (1 - decay) / ratio if ratio > 1e-6 else 1.0
-            going_on = decay * self.filters[number] + new - decay * old - (new.astype(np.float64) - old) * gain
-            self.filters[number] = np.where(first_now, new, np.where(count > 0, going_on, 0.0))
-        values = np.array(self.seen)
-        observed = [column[~np.isnan(column)] for column in values.T]
-        first = [column[0] if len(column) else 0.0 for column in observed]
-        mean = [column.mean() if len(column) else 0.0 for column in observed]
-        last = [] if self.missing_values else [np.array([float(len(self.seen))])]
-        return np.concatenate([first, mean, np.zeros(len(mean)), *self.filters, *last])
+        self.now, self.rows = self.now + elapsed, self.rows + 1
+        each = [self.seen.setdefault(feature, []) for feature in range(len(new))]
+        for values, value, observed in zip(each, new, seen, strict=True):
+            if observed:
+                values.append((self.now, float(value)))
+        first = np.array([values[0][1] if values else 0.0 for values in each])
+        mean = [np.mean([value for _, value in values]) if values else 0.0 for values in each]
+        filters = [[self._filter(values, constant) for values in each] for constant in self.constants]
+        last = [self.now - (values[-1][0] if values else 0.0) for values in each]
+        kept = [np.array(levels) - first for levels in filters]
+        return np.concatenate([first, mean, 0 * first, *kept, last if self.missing_values else [float(self.rows)]])
+
+    def _filter(self, values: list[tuple[float, float]], constant: float) -> float:
+        """Return the filter at the present: straight from value to value, and the last one holds."""
+        if not values:
+            return 0.0
+        level = values[0][1]
+        for (begin, old), (end, new) in pairwise([*values, (self.now, values[-1][1])]):
+            ratio = (end - begin) / constant
+            if ratio > 1e-4:
+                slope = (new - old) / ratio
+                level = new - slope + (level - old + slope) * np.exp(-ratio)
+            else:
+                level += ratio * ((old + new) / 2 - level)
+        return level
 
 
 def by_hand(episode: list[Any], space: Any) -> Array:
@@ -79,11 +92,11 @@ def by_hand(episode: list[Any], space: Any) -> Array:
         elapsed = np.float32(0.0) if number == 0 else passed / np.float32(arguments.dt if time is not None else 1.0)
         last = time
         seen = ~np.isnan(features)
-        old, held = held, np.where(seen, features, held)
+        held = np.where(seen, features, held)
         count = count + seen
         slot = [held, count] if arguments.missing_values else [held]
         if arguments.time_constants is not None:
-            slot.append(traces.after(old, held, seen, count, float(elapsed)))
+            slot.append(traces.after(features, seen, float(elapsed)))
         window.append(np.concatenate((*slot, [elapsed])))
     packed = np.zeros(layout.packed_size, np.float32)
     packed[0] = len(episode)

@@ -18,11 +18,15 @@ from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde import HistoryReplayBuffer, VecHistory, with_memory
+from sb3_ncde.acting.observation_history import Histories, append
 from sb3_ncde.history import window_rule
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.normalize import VecNormalizeObserved
 from tests.envs import RandomWalk
 from tests.histories import KINDS, Chance, Run
+
+BOX = spaces.Box(-1, 1, (1,), np.float32)
 
 
 @settings(max_examples=60, deadline=None)
@@ -382,3 +386,52 @@ def test_a_buffer_that_does_not_fit_is_warned_of(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(buffers, "psutil", SimpleNamespace(virtual_memory=lambda: free))
     with pytest.warns(UserWarning, match=r"does not fit into the memory that is free.*100,000 transitions"):
         HistoryReplayBuffer(100_000, space, action, "cpu")
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_summaries_at_ends_of_episodes_are_of_what_was_observed(missing: float) -> None:
+    """Though SB3 undoes the normalisation of a terminal observation by statistics that have moved on since."""
+
+    class Shifted(Chance):
+        def _observe(self) -> Any:
+            return super()._observe() + np.float32(5.0)
+
+    venv = VecNormalizeObserved(make_vec_env(lambda: Shifted(missing=missing, longest=20, action_space=BOX), 2, seed=0))
+    env: Any = VecHistory(venv, history_length=3, traces=[4.0], missing_values=missing > 0)
+    model = with_memory(SAC, env, learning_starts=1000, buffer_size=400, seed=0, device="cpu").learn(300)
+    buffer: Any = model.replay_buffer
+    layout, at = env.observation_space.layout, env.observation_space.layout.newest
+    ends = np.argwhere(buffer.dones[: buffer.size()])
+    assert len(ends) > 10
+    for row, number in ends:
+        before, after = (
+            buffer.rebuild(np.array([row]), np.array([number]), following=which) for which in (False, True)
+        )
+        features = after[:, at][:, : layout.features_dim]
+        if missing:
+            features = np.where(layout.counts(after[:, at]) > layout.counts(before[:, at]), features, np.nan)
+        histories = Histories(before, layout.rule.phase(before[:, 0].astype(int)), empty=False, most=20)
+        exact = append(histories, features, np.ones(1, np.float32), np.zeros(1, bool), layout).packed
+        np.testing.assert_array_equal(after, exact)
+
+
+@pytest.mark.parametrize("normalize", [VecNormalize, VecNormalizeObserved])
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_histories_from_the_buffer_are_those_acted_on_whatever_the_offset(offset: float, normalize: Any) -> None:
+    """A barometer or a position on a map: normalised as it comes, or when it is sampled."""
+
+    class Barometer(RandomWalk):
+        def _observe(self) -> Any:
+            return (super()._observe() + offset).astype(np.float32)
+
+    venv = normalize(make_vec_env(lambda: Barometer(longest=400, action_space=BOX), 1, seed=0), clip_obs=1e6)
+    env: Any = VecHistory(venv, history_length=3, traces=[4.0, 256.0])
+    env.reset()
+    for _ in range(500):
+        env.step(np.zeros((1, 1), np.float32))
+    env.training = False
+    acted = env.reset()
+    for _ in range(200):
+        acted = env.step(np.zeros((1, 1), np.float32))[0]
+    replayed = env.normalize_obs(env.get_original_obs())
+    np.testing.assert_allclose(replayed, acted, rtol=1e-4, atol=1e-3)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sb3_ncde.history.layout import Layout
+from sb3_ncde.history.traces import Traces
 from sb3_ncde.history.window_rule import Array, Integers, WindowRule
 
 
@@ -50,6 +51,47 @@ def follows(before: Array, after: Array, layout: Layout) -> npt.NDArray[np.bool_
     counted: npt.NDArray[np.bool_] = seen == rule.wrap(before[:, 0].astype(np.int64) + 1)
     counted &= same.all(axis=1)
     return counted
+
+
+def continued(before: Array, after: Array, layout: Layout) -> Array:
+    """Return histories, (N, P), whose newest held values and summary are made anew of the histories before.
+
+    :param before: histories, (N, P)
+    :param after: the same with one more observation, (N, P)
+    """
+    result: Array = after.copy()
+    past, newest, size = before[:, layout.newest], result[:, layout.newest], layout.features_dim
+    observed = None
+    if layout.missing_values:
+        observed = layout.counts(newest) > layout.counts(past)
+        np.copyto(newest[:, :size], past[:, :size], where=~observed)
+    if layout.traces is not None:
+        starts = np.zeros(len(after), bool)
+        newest[:, layout.observed_size : -1] = _summaries(layout, layout.traces, past, newest, observed, starts)
+    return result
+
+
+def _summaries(
+    layout: Layout, traces: Traces, past: Array, newest: Array, observed: Array | None, starts: Array
+) -> Array:
+    """Return the summaries up to observations, (N, M).
+
+    :param past: slots of the observations before, (N, slot_size)
+    :param newest: slots of the observations, but for their summaries, (N, slot_size)
+    :param observed: which of their features are, (N, D), where they may be missing
+    :param starts: whether each is the first of its episode, (N,)
+    """
+    size = layout.features_dim
+    counts = np.where(starts, 1.0, past[:, -2] + 1.0)[:, None] if observed is None else layout.counts(newest)
+    unrolled: Array = traces.unroll(
+        past[:, layout.observed_size : -1],
+        np.stack((past[:, :size], newest[:, :size]), axis=1),
+        counts[:, None],
+        None if observed is None else observed[:, None],
+        newest[:, None, -1:],
+        starts[:, None, None],
+    )[:, 0]
+    return unrolled
 
 
 def append(histories: Histories, features: Array, time: Array, starts: Array, layout: Layout) -> Histories:
@@ -97,18 +139,8 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, la
             held[begins[:, None] & ~observed] = 0.0
             counts[begins] = observed[begins]
     if layout.traces is not None:
-        summary = newest[:, layout.observed_size : -1]
         past = before[:, used - slot : used]
-        if observed is None:
-            counts = np.where(phase == 1, 1.0, past[:, -2] + 1.0)[:, None]
-        summary[:] = layout.traces.unroll(
-            past[:, layout.observed_size : -1],
-            np.stack((past[:, :size], newest[:, :size]), axis=1),
-            counts[:, None],
-            None if observed is None else observed[:, None],
-            newest[:, None, -1:],
-            (phase == 1)[:, None, None],
-        )[:, 0]
+        newest[:, layout.observed_size : -1] = _summaries(layout, layout.traces, past, newest, observed, phase == 1)
     slots = packed[:, 2:used].reshape(len(packed), -1, slot)  # a view
     np.copyto(slots, 0.0, where=phases.unused[phase])
     return Histories(packed, phase, False, most)

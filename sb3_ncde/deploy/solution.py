@@ -153,8 +153,10 @@ def summary(xp: Any, layout: Layout, weights: Weights, slot: Any) -> Any:
     assert traces is not None
     groups = [slot[:, begin + place * size : begin + (place + 1) * size] for place in range(traces.n_groups)]
     counts = slot[:, size : 2 * size] if layout.missing_values else slot[:, layout.slot_size - 2 : layout.slot_size - 1]
-    first, mean, _, *filters = groups
-    parts = [first, mean, *filters, mean * counts, xp.log(xp.maximum(counts, 1.0))]
+    first, mean, remainder, *filters = groups
+    sums = (mean.astype(xp.float64) + remainder.astype(xp.float64)) * counts.astype(xp.float64)
+    levels = [first + departure for departure in filters]
+    parts = [first, mean, *levels, sums.astype(xp.float32), xp.log(xp.maximum(counts, 1.0))]
     values = xp.clip(xp.concat(parts, axis=1) * weights.summary_scale, -CLIP, CLIP)
     return values if weights.summary is None else _linear(xp, values, weights.summary)
 

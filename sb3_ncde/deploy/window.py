@@ -91,6 +91,9 @@ def summarised(
     first, mean, remainder, *filters = (
         before[:, place * size : (place + 1) * size] for place in range(traces.n_groups)
     )
+    since = elapsed
+    if observed is not None:
+        since = xp.where(starts, 0.0, before[:, traces.n_groups * size :] + elapsed)
     begins = starts if observed is None else observed & (counts == 1)
     times = xp.maximum(counts, 1.0)
     first = xp.where(begins, new, xp.where(starts, 0.0, first))
@@ -99,11 +102,9 @@ def summarised(
         moved = xp.where(observed, moved, xp.where(starts, 0.0, mean + remainder))
     columns = [first, moved, moved - moved.astype(xp.float32).astype(number)]
     for constant, before_it in zip(traces.time_constants, filters, strict=True):
-        steps = elapsed / constant
-        gained = -xp.expm1(-steps)
-        lag = xp.where(steps > 0, gained / xp.where(steps > 0, steps, 1.0), 1.0)
-        going_on = (1.0 - gained) * before_it + old * gained + (new - old) * (1.0 - lag)
-        columns.append(xp.where(begins, new, xp.where(starts, 0.0, going_on)))
-    if observed is None:
-        columns.append(counts)
+        gained, steps = -xp.expm1(-elapsed / constant), since / constant
+        lag = xp.where(steps > 0, -xp.expm1(-steps) / xp.where(steps > 0, steps, 1.0), 1.0)
+        going_on = (1.0 - gained) * before_it + (old - first) * gained + (new - old) * (1.0 - lag)
+        columns.append(xp.where(begins | starts, 0.0, going_on))
+    columns.append(counts if observed is None else xp.where(observed, 0.0, since))
     return xp.concat(columns, axis=1).astype(xp.float32)

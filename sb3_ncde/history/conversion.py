@@ -14,7 +14,8 @@ def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, 
     """Return histories, (P,) or (rows, P), with their observations converted. What is not in use remains 0.
 
     Summaries are converted as well: first values, means and filters of observations are means of them. Where the
-    conversion clips, this is not quite the summary of what has been clipped.
+    conversion clips, this is not quite the summary of what has been clipped. What is converted is float64, as of large
+    values with small differences float32 leaves nothing.
 
     :param packed: histories
     :param space: of them
@@ -29,15 +30,22 @@ def converted(packed: Array, space: HistorySpace, names: frozenset[str] | None, 
     counted = (np.arange(length) >= length - points[:, None])[..., None]
     if layout.missing_values:
         counted = counted & (layout.counts(slots) > 0)
-    starts = [0]
+
+    def convert_rows(rows: Array) -> Array:
+        """Return features, (rows, D), converted."""
+        return _features(rows, space.flattening, names, convert)
+
+    def where_counted(values: Array, new: Array) -> None:
+        """Put what was converted in place of values, (rows, H, D)."""
+        values[...] = np.where(counted, new.reshape(values.shape), 0.0)
+
+    where_counted(slots[..., :size], convert_rows(slots[..., :size].reshape(-1, size)))
     if layout.traces is not None:
-        starts += [layout.observed_size + start for start in layout.traces.starts_of_means]
-        remainder = layout.observed_size + layout.traces.start_of_remainder
-        slots[..., remainder : remainder + size] = 0.0
-    for start in starts:
-        values = slots[..., start : start + size]  # a view
-        new = _features(values.reshape(-1, size), space.flattening, names, convert).reshape(values.shape)
-        values[...] = np.where(counted, new, 0.0)
+        summary = slots[..., layout.observed_size : -1]
+        new = layout.traces.converted(summary.reshape(-1, layout.traces.size), convert_rows)
+        new = new.reshape(summary.shape)
+        for start in range(0, layout.traces.n_groups * size, size):
+            where_counted(summary[..., start : start + size], new[..., start : start + size])
     histories: Array = result.reshape(packed.shape)
     return histories
 
