@@ -77,7 +77,13 @@ def test_an_agent_learns_with_it() -> None:
 
 
 def test_what_cannot_be_shown_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"has \['previous_action'\] already"):
-        PreviousAction(PreviousAction(walk(observation="dict")))
+    for observation in ("dict", "box"):
+        with pytest.raises(ValueError, match="The environment is wrapped in PreviousAction already"):
+            PreviousAction(gym.wrappers.TimeLimit(PreviousAction(walk(observation=observation)), 9))
+    taken = gym.wrappers.TransformObservation(
+        walk(), lambda values: {"previous_action": values}, spaces.Dict({"previous_action": walk().observation_space})
+    )
+    with pytest.raises(ValueError, match=r"has \['previous_action'\] already: give it another name"):
+        PreviousAction(taken)
     with pytest.raises(TypeError, match="Expected actions that are Box, Discrete"):
         PreviousAction(walk(action_space=spaces.Text(3)))

@@ -254,12 +254,14 @@ def test_arguments_are_plain_values() -> None:
     for nothing in (False, None):
         assert HistoryArguments(traces=nothing).time_constants is None
     make: Any = HistoryArguments
-    with pytest.raises(TypeError, match="traces='4': expected a list of time constants in nominal steps, true or null"):
+    with pytest.raises(TypeError, match="traces='4': expected a list of time constants, true or null"):
         make(traces="4")
     with pytest.raises(TypeError, match="traces=4: expected a list"):
         make(traces=4)
-    with pytest.raises(ValueError, match="traces=0"):
-        make(traces=[0])
+    with pytest.raises(ValueError, match=r"traces\[1\]=0: a time constant must be finite and above 0"):
+        make(traces=[4, 0])
+    with pytest.raises(TypeError, match=r"traces\[0\] must be a number, a time constant"):
+        make(traces=[[4]])
 
 
 def test_the_scale_of_summaries_changes_between_an_update_and_the_next_rollout_only() -> None:

@@ -24,12 +24,17 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
     :param reward: whether the reward is shown as well
     :param product: whether the product of action and reward is
     :raises TypeError: for other actions
-    :raises ValueError: if the observation has one of the keys already
+    :raises ValueError: if the observation has one of the keys already, or the environment is wrapped in another one
     """
 
     def __init__(self, env: gym.Env[Any, Any], reward: bool = False, product: bool = False) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, reward=reward, product=product)
         super().__init__(env)
+        inner: gym.Env[Any, Any] = env
+        while isinstance(inner, gym.Wrapper):
+            if isinstance(inner, PreviousAction):
+                raise ValueError("The environment is wrapped in PreviousAction already.")
+            inner = inner.env
         self.shows_reward = reward
         self.shows_product = product
         space, action = env.observation_space, _encoded_space(env.action_space)
@@ -48,7 +53,7 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         known = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
         taken = sorted(known.keys() & added.keys())
         if taken:
-            raise ValueError(f"The observation has {taken} already: PreviousAction is to be wrapped around it once.")
+            raise ValueError(f"The observation has {taken} already: give it another name, PreviousAction adds one.")
         self.observation_space = spaces.Dict({**known, **added})
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

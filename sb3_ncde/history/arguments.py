@@ -23,9 +23,10 @@ class HistoryArguments:
     :param time_kind: ``elapsed``: the time since the previous observation. ``timestamp``: the time within the episode
     :param missing_values: whether NaN means that a value was not observed. The last value is then held, and how often a
         value has been observed is a channel of the path
-    :param traces: time constants, in nominal steps, of filters that reach back to the episode's beginning. With them
-        its first observation, mean and count are remembered, beside the window. true: 4, 16, 64 and 256. null: nothing
-        is remembered of what is older than the window. For vectors, not for features that are learned
+    :param traces: a summary of the whole episode beside the window: of each feature the first value, the mean and the
+        sum of all, and averages with these time constants, in which what is older counts less. A time constant is in
+        units of ``dt``; without ``time_key``, in observations. true: 4, 16, 64 and 256. []: no such averages. null: no
+        summary. For vectors, not for features that are learned
     :raises TypeError: for a value of another type
     :raises ValueError: for a value out of range
     """
@@ -58,10 +59,10 @@ class HistoryArguments:
         if isinstance(traces, bool) or traces is None:
             traces = DEFAULT_TIME_CONSTANTS if traces else None
         elif isinstance(traces, str | bytes) or not isinstance(traces, Sequence):
-            raise TypeError(f"traces={traces!r}: expected a list of time constants in nominal steps, true or null.")
+            raise TypeError(f"traces={traces!r}: expected a list of time constants, true or null.")
         else:
-            for constant in traces:
-                check_positive("traces", constant, "a time constant in nominal steps")
+            for number, constant in enumerate(traces):
+                check_positive(f"traces[{number}]", constant, "a time constant")
             traces = tuple(map(float, traces))
         # What is saved says which they are, whatever true stands for by then.
         object.__setattr__(self, "traces", traces)
