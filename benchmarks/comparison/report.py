@@ -61,8 +61,10 @@ def report(folder: Path, output: Path, repeats: int = REPEATS) -> None:
     if not scores.empty:
         parts += [
             f"## Time to a score of {tables.THRESHOLD}",
-            "Seconds of a core and steps of training until the first of ten evaluations with this score: median over "
-            "the seeds that reach it, and how many do where not all do.",
+            "Seconds of a core and steps of training until the first of ten evaluations with this score, even if a "
+            "later one is below: median over the seeds that reach it, and how many do where not all do. Where the "
+            "agent that counts as 1 has learned badly, this says how soon an agent is better than nothing, not how "
+            "soon it is good.",
             tables.times(scores),
         ]
         parts += _off_policy(scores, least, repeats)

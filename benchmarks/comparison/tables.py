@@ -59,13 +59,19 @@ def returns(evaluations: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 
 def scale(evaluations: pd.DataFrame) -> str:
-    """Return which returns count as 0 and as 1."""
+    """Return which returns count as 0, as :data:`THRESHOLD` and as 1."""
     found = scales(evaluations)
     rows = [
-        [task, f"{low:.4g}", f"{high:.4g}", "" if apart else "left out: they are not apart"]
+        [
+            task,
+            f"{low:.4g}",
+            f"{low + THRESHOLD * (high - low):.4g}",
+            f"{high:.4g}",
+            "" if apart else "left out: they are not apart",
+        ]
         for task, low, high, apart in found.itertuples()
     ]
-    return markdown(["task", "0", "1", ""], rows)
+    return markdown(["task", "0", str(THRESHOLD), "1", ""], rows)
 
 
 def aggregates(scores: pd.DataFrame, agents: Sequence[str], least: int, repeats: int) -> tuple[str, dict[str, Any]]:
