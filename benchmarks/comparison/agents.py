@@ -67,6 +67,9 @@ class Agent:
 FLOOR, CEILING = "PPO, no memory", "PPO, sees everything"
 """Between these, scores are from 0 to 1."""
 ONE_OF_EACH_GROUP = ("CartPole", "irregular CartPole", "CartPole, asynchronous", "cue within 64")
+WITH_AN_ENTRY = tuple(name for name, task in TASKS.items() if task.ours is not None)
+WINDOW_OF_3 = ("irregular Pendulum", "irregular Pendulum, actions hidden")
+"""Tasks of an entry whose ``history_length`` is 3."""
 AGENTS = {
     "NCDEPolicy": Agent(algorithm="ppo_lstm", view="sensors", ours=True, steps_per_second=1200),
     "NCDEPolicy with traces": Agent(
@@ -93,19 +96,22 @@ AGENTS = {
         view="features",
         ours=True,
         policy_kwargs={"lstm_hidden_size": 64},
-        only=tuple(name for name, task in TASKS.items() if task.ours is not None),
+        only=WITH_AN_ENTRY,
         rank=2,
         most_seeds=5,
         steps_per_second=350,
     ),
     "PPO, 8 stacked frames, NCDEPolicy's settings": Agent(
-        algorithm="ppo",
-        view="features",
-        frames=8,
-        ours=True,
-        only=tuple(name for name, task in TASKS.items() if task.ours is not None),
-        rank=2,
-        most_seeds=5,
+        algorithm="ppo", view="features", frames=8, ours=True, only=WITH_AN_ENTRY, rank=2, most_seeds=5
+    ),
+    "PPO, 3 stacked frames, NCDEPolicy's settings": Agent(
+        algorithm="ppo", view="features", frames=3, ours=True, only=WINDOW_OF_3, rank=2, most_seeds=5
+    ),
+    "PPO, rates, NCDEPolicy's settings": Agent(
+        algorithm="ppo", view="features", ours=True, only=WITH_AN_ENTRY, rank=2, most_seeds=5
+    ),
+    "PPO, sees everything, NCDEPolicy's settings": Agent(
+        algorithm="ppo", view="everything", ours=True, only=WITH_AN_ENTRY, rank=2, most_seeds=5
     ),
     "MlpLstmPolicy 256": Agent(
         algorithm="ppo_lstm",
