@@ -91,8 +91,8 @@ class HistoryReplayBuffer(NStepReplayBuffer):
         psutil = getattr(sb3_buffers, "psutil", None)  # SB3 does without it where it is not installed
         if psutil is not None and self.nbytes > psutil.virtual_memory().available:
             warnings.warn(
-                "The replay buffer does not fit into the memory that is free, once it is full: "
-                f"{self.memory_report()}. Take a smaller buffer_size.",
+                f"Once full, the replay buffer will not fit into the memory that is free ({self.memory_report()}): "
+                "take a smaller buffer_size.",
                 stacklevel=2,
             )
 

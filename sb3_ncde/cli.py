@@ -57,9 +57,9 @@ def tune() -> None:
     algo = _own_options("--algo")
     if NCDEExperimentManager.n_confirmed and algo != "ppo_ncde":
         sys.exit(
-            f"sb3-ncde tune: --confirm is for ppo_ncde, but --algo is {algo}: train its best trials again yourself."
+            f"sb3-ncde tune: --confirm is for ppo_ncde, but --algo is {algo}: train the best trials again yourself."
         )
-    sys.argv += ["--algo", algo]
+    sys.argv[1:1] = ["--algo", algo]  # in front, as the last one counts
     sys.argv.append("-optimize")
     train()
 

@@ -72,17 +72,19 @@ def with_memory(
         if issubclass(buffer_class, HerReplayBuffer):
             raise TypeError(NO_HINDSIGHT)
         if issubclass(buffer_class, HistoryReplayBuffer):
-            gamma = kwargs.get("gamma", _default(algorithm, "gamma"))
             # SB3 hands n_steps to its own buffer only.
-            kwargs["replay_buffer_kwargs"] = _of_several_steps(
-                {"n_steps": kwargs.pop("n_steps", 1)} | (kwargs.get("replay_buffer_kwargs") or {}), gamma
-            )
+            buffer = {"n_steps": kwargs.pop("n_steps", 1)} | (kwargs.get("replay_buffer_kwargs") or {})
+            if buffer["n_steps"] == 1:
+                del buffer["n_steps"]
+            else:
+                _discount(buffer, kwargs["gamma"] if "gamma" in kwargs else _default(algorithm, "gamma"))
+            kwargs["replay_buffer_kwargs"] = buffer
     given = dict(policy_kwargs or {})
     defaults: dict[str, Any] = {"features_extractor_class": NCDEExtractor}
     if features_extractor_kwargs:
         of_policy = given.get("features_extractor_kwargs") or {}
         given["features_extractor_kwargs"] = of_policy | features_extractor_kwargs
-    _check_policy(policy, defaults | given, env)
+    _check_policy(algorithm, policy, defaults | given, env)
     if issubclass(algorithm, FUSED) and "optimizer_class" not in given:
         defaults["optimizer_kwargs"] = {"fused": True}
     return algorithm(policy, env, policy_kwargs=defaults | given, **kwargs)
@@ -101,32 +103,33 @@ def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, 
     return VecHistory(BaseAlgorithm._wrap_env(env), **arguments)
 
 
-def _of_several_steps(kwargs: dict[str, Any], gamma: float) -> dict[str, Any]:
-    """Return arguments of a buffer; where it has n-step returns, with the algorithm's discount factor."""
-    if kwargs["n_steps"] == 1:
-        return {name: value for name, value in kwargs.items() if name != "n_steps"}
-    if kwargs.setdefault("gamma", gamma) != gamma:
+def _discount(buffer: dict[str, Any], gamma: float) -> None:
+    """Give a buffer of n-step returns the algorithm's discount factor; raise ValueError if it has another."""
+    if buffer.setdefault("gamma", gamma) != gamma:
         raise ValueError(
-            f"replay_buffer_kwargs discount by gamma={kwargs['gamma']}, the algorithm by {gamma}: give gamma to "
+            f"replay_buffer_kwargs discount by gamma={buffer['gamma']}, the algorithm by {gamma}: give gamma to "
             "with_memory alone."
         )
-    return kwargs
 
 
-def _check_policy(policy: str | type[Any], policy_kwargs: dict[str, Any], env: VecEnv) -> None:
+def _check_policy(
+    algorithm: type[BaseAlgorithm], policy: str | type[Any], policy_kwargs: dict[str, Any], env: VecEnv
+) -> None:
     """Raise for a policy whose networks would be given histories as if they were observations."""
     chosen = policy_kwargs["features_extractor_class"]
     if not (isinstance(chosen, type) and issubclass(chosen, NCDEExtractor)):
         raise TypeError(
             f"features_extractor_class={chosen} of policy_kwargs would be given histories in place of observations. "
-            "What makes features of each observation is said to NCDEExtractor: "
-            "features_extractor_kwargs=dict(features_extractor_class=..., features_extractor_kwargs=dict(...))."
+            "What makes features of each observation is an argument of NCDEExtractor: "
+            "features_extractor_kwargs=dict(features_extractor_class=..., features_extractor_kwargs=dict(...)). "
+            "A class that reads histories is for the algorithm itself, with VecHistory around the environments."
         )
     space = env.observation_space
     if not isinstance(space, HistorySpace):
         return
     of_each = (policy_kwargs.get("features_extractor_kwargs") or {}).get("features_extractor_class")
-    if policy == "CnnPolicy" and of_each is None and not space.flattening.images:
+    cnn = policy in ("CnnPolicy", algorithm.policy_aliases.get("CnnPolicy"))
+    if cnn and chosen is NCDEExtractor and of_each is None and not space.flattening.images:
         raise ValueError(
             f"CnnPolicy, but {space.observed} is no image as SB3 knows them, uint8 from 0 to 255. To have a CNN see "
             "it: features_extractor_kwargs=dict(features_extractor_class=NatureCNN, "
@@ -140,4 +143,6 @@ def _check_policy(policy: str | type[Any], policy_kwargs: dict[str, Any], env: V
 
 
 def _default(algorithm: type[BaseAlgorithm], name: str) -> Any:
-    return inspect.signature(algorithm).parameters[name].default
+    """Return the default of an argument, which a subclass may hand on without naming it."""
+    signatures = (inspect.signature(kind).parameters for kind in algorithm.__mro__)
+    return next(parameters[name].default for parameters in signatures if name in parameters)

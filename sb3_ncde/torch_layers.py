@@ -221,11 +221,11 @@ def _make_extractor(
         isinstance(extractor_class, type) and issubclass(extractor_class, BaseFeaturesExtractor)
     ):
         raise TypeError(f"features_extractor_class={extractor_class!r}: expected a class of SB3's features extractors.")
-    if extractor_class is None or extractor_class is FlattenExtractor:
+    if extractor_class is None or extractor_class.forward is FlattenExtractor.forward:
         if kwargs:
             raise TypeError(
                 f"features_extractor_kwargs={kwargs} within features_extractor_kwargs, but no features_extractor_class "
-                "that takes them. The encoder's own arguments, such as latent_size, are said one level higher."
+                "that takes them. The encoder's own arguments, such as latent_size, belong one level up."
             )
         return None
     return extractor_class(space, **kwargs)

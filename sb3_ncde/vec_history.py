@@ -254,11 +254,10 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
 
     def _converted(self, packed: Any, convert: Any) -> Array:
         if np.shape(packed)[-1:] != self.observation_space.shape:
-            got = {key: np.shape(value) for key, value in packed.items()} if isinstance(packed, dict) else packed.shape
+            got = "a Dict" if isinstance(packed, dict) else f"the shape {np.shape(packed)}"
             raise ValueError(
-                f"VecHistory normalises histories, of {self.observation_space.shape[0]} numbers, but got the shape "
-                f"{got}. An observation as it comes from an environment is normalised by "
-                "env.normalize.normalize_obs(observation)."
+                f"VecHistory normalises histories, of {self.observation_space.shape[0]} numbers, but got {got}. An "
+                "observation as it comes from an environment is normalised by env.normalize.normalize_obs(observation)."
             )
         if not self.norm_obs or (self._names is not None and not self._names):
             same: Array = packed.copy()

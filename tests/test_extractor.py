@@ -438,8 +438,12 @@ def test_an_extractor_of_one_s_own() -> None:
             return result
 
     space = VecHistory(walk(), history_length=2).observation_space
-    plain = NCDEExtractor(space, features_extractor_class=FlattenExtractor)
-    assert plain.extractor is None
+
+    class Same(FlattenExtractor):
+        pass
+
+    for flat in (FlattenExtractor, Same):
+        assert NCDEExtractor(space, features_extractor_class=flat).extractor is None
     two = NCDEExtractor(space, features_extractor_class=Two, features_extractor_kwargs={"width": 5})
     assert isinstance(two.extractor, Two)
     assert two.encoder.history.features_dim == 5
@@ -544,6 +548,16 @@ def test_n_steps_of_the_algorithm_reach_the_buffer() -> None:
     with pytest.raises(ValueError, match=r"replay_buffer_kwargs discount by gamma=0\.5, the algorithm by 0\.99"):
         make(SAC, n_steps=2, replay_buffer_kwargs={"gamma": 0.5})
 
+    class Own(SAC):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    own = walk(action_space=BOX)
+    for kwargs, expected in ({}, (1, 0.0)), ({"n_steps": 3}, (3, 0.99)), ({"n_steps": 3, "gamma": 0.9}, (3, 0.9)):
+        buffer = with_memory(Own, own, buffer_size=50, device="cpu", **kwargs).replay_buffer
+        assert isinstance(buffer, HistoryReplayBuffer)
+        assert (buffer.n_steps, buffer.gamma) == expected
+
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit itself
 def test_a_trace_is_refused() -> None:
@@ -631,6 +645,15 @@ def test_images_are_seen_as_such_or_refused() -> None:
     floats = DummyVecEnv([FloatImage])
     with pytest.raises(ValueError, match=r"CnnPolicy, but .* is no image as SB3 knows them, uint8 from 0 to 255"):
         make(SAC, floats, policy="CnnPolicy")
+    with pytest.raises(ValueError, match="CnnPolicy, but"):
+        make(SAC, floats, policy=SAC.policy_aliases["CnnPolicy"])
+
+    class Own(NCDEExtractor):
+        def __init__(self, observation_space: Any) -> None:
+            super().__init__(observation_space, NatureCNN, {"normalized_image": True})
+
+    model = make(SAC, floats, policy="CnnPolicy", policy_kwargs={"features_extractor_class": Own}, buffer_size=100)
+    assert any(isinstance(module, nn.Conv2d) for module in model.actor.modules())
     cnn = {"features_extractor_class": NatureCNN, "features_extractor_kwargs": {"normalized_image": True}}
     model = make(SAC, floats, policy="CnnPolicy", features_extractor_kwargs=cnn, buffer_size=100).learn(20)
     assert any(isinstance(module, nn.Conv2d) for module in model.actor.modules())

@@ -83,7 +83,7 @@ def test_what_cannot_be_shown_is_refused() -> None:
     taken = gym.wrappers.TransformObservation(
         walk(), lambda values: {"previous_action": values}, spaces.Dict({"previous_action": walk().observation_space})
     )
-    with pytest.raises(ValueError, match=r"has \['previous_action'\] already: give it another name"):
+    with pytest.raises(ValueError, match=r"has the keys \['previous_action'\] already, which PreviousAction adds"):
         PreviousAction(taken)
     with pytest.raises(TypeError, match="Expected actions that are Box, Discrete"):
         PreviousAction(walk(action_space=spaces.Text(3)))

@@ -430,8 +430,11 @@ def test_a_single_observation_is_no_history(observation: str) -> None:
     for wrong in (single, many):
         with pytest.raises(ValueError, match=r"normalises histories, of \d+ numbers.*env\.normalize\.normalize_obs"):
             env.normalize_obs(wrong)
+    with pytest.raises(ValueError, match=r"but got the shape \(2,\)"):
+        env.normalize_obs([0.0, 1.0])
+    env.training = False
     histories = env.reset()
-    np.testing.assert_array_equal(env.normalize_obs(env.get_original_obs())[:, :2], histories[:, :2])
+    np.testing.assert_allclose(env.normalize_obs(env.get_original_obs()), histories, rtol=1e-6)
 
 
 def test_arguments_that_mean_the_same_make_one_space() -> None:
@@ -445,3 +448,25 @@ def test_arguments_that_mean_the_same_make_one_space() -> None:
     assert all(space == spaces_of_one[0] for space in spaces_of_one)
     assert VecHistory(column, history_length=4, time_key=1, hop_length=3).observation_space != spaces_of_one[0]
     assert VecHistory(column, history_length=4, time_key=2).observation_space != spaces_of_one[0]
+
+
+@pytest.mark.parametrize("normalize", [VecNormalize, VecNormalizeObserved])
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_histories_are_normalised_again_as_they_were_acted_on(offset: float, normalize: Any) -> None:
+    """As samples of a replay buffer are; of a barometer or a position on a map too."""
+
+    class Barometer(RandomWalk):
+        def _observe(self) -> Any:
+            return (super()._observe() + offset).astype(np.float32)
+
+    venv = normalize(make_vec_env(lambda: Barometer(longest=400, action_space=BOX), 1, seed=0), clip_obs=1e6)
+    env: Any = VecHistory(venv, history_length=3, traces=[4.0, 256.0])
+    steps(env, 500)
+    env.training = False
+    acted = env.reset()
+    for _ in range(200):
+        acted = env.step(np.zeros((1, 1), np.float32))[0]
+    np.testing.assert_allclose(env.normalize_obs(env.get_original_obs()), acted, rtol=1e-6, atol=1e-6)
+    original = env.get_original_obs()
+    filters = slice(-3 * 2 - 2, -2)  # of the newest observation, less its first value
+    np.testing.assert_allclose(env.unnormalize_obs(acted)[:, filters], original[:, filters], rtol=1e-4, atol=1e-4)

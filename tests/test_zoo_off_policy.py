@@ -155,6 +155,7 @@ def test_histories_are_not_to_be_normalised(call: Command, tmp_path: Path) -> No
     file.write_text(yaml.safe_dump({PENDULUM: ENTRIES["sac", PENDULUM] | {"normalize": "{'norm_obs': False}"}}))
     call("train", options, *FEW_UPDATES)
     assert encoders_of(agent_of("sac", PENDULUM, 2))
+    cli.main(["export", *f"--algo sac --env {PENDULUM} --format numpy -o {tmp_path / 'agent.npz'}".split()])
 
 
 def test_what_is_for_ppo_ncde_is_not_ignored(call: Command) -> None:

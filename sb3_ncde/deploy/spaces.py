@@ -11,6 +11,7 @@ from sb3_ncde.deploy.heads import Action
 from sb3_ncde.deploy.layers import CannotExportError
 from sb3_ncde.deploy.observation import SINGLE, Input
 from sb3_ncde.envs.spaces import choices
+from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array
 from sb3_ncde.vec_history import VecHistory
 
@@ -23,9 +24,10 @@ def raw_space(seen: spaces.Space[Any], env: VecEnv | None) -> spaces.Space[Any]:
     :raises CannotExportError: for a wrapper that changes observations, and is none of SB3's two or VecHistory
     """
     while isinstance(env, VecEnvWrapper):
-        if isinstance(env, VecTransposeImage | VecNormalize):
-            seen = env.venv.observation_space
-        elif env.observation_space != env.venv.observation_space and not isinstance(env, VecHistory):
+        inside = env.venv.observation_space
+        if isinstance(env, VecTransposeImage | VecNormalize) and not isinstance(inside, HistorySpace):
+            seen = inside
+        elif env.observation_space != inside and not isinstance(env, VecHistory):
             raise CannotExportError(
                 f"{type(env).__name__} changes observations, and an exported agent does not: it is given what the "
                 "environments themselves show. Take it away (NCDEPolicy and VecHistory need no stacked frames), or "

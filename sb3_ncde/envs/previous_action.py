@@ -53,7 +53,7 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         known = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
         taken = sorted(known.keys() & added.keys())
         if taken:
-            raise ValueError(f"The observation has {taken} already: give it another name, PreviousAction adds one.")
+            raise ValueError(f"The observation has the keys {taken} already, which PreviousAction adds: rename them.")
         self.observation_space = spaces.Dict({**known, **added})
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

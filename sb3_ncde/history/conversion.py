@@ -56,7 +56,8 @@ def _features(
     """Return features, (rows, D), converted."""
     values = convert(flattening.join(features, names))
     if names is None:
-        return flattening.flatten(values)[0]
+        rows: Array = values.reshape(len(features), -1)
+        return rows if flattening.time_key is None else np.delete(rows, int(flattening.time_key), axis=1)
     new: Array = features.copy()
     for part in flattening.parts:
         if part.key in names:

@@ -42,7 +42,7 @@ class HistorySpace(spaces.Box):
         return self.observed == other.observed and self._meant() == other._meant()
 
     def _meant(self) -> HistoryArguments:
-        """Return the arguments in one of the forms that mean the same."""
+        """Return the arguments with the default hop written out, and the time's column counted from 0."""
         return replace(self.arguments, hop_length=self.arguments.hop, time_key=self.flattening.time_key)
 
     def __repr__(self) -> str:
