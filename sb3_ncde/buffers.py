@@ -17,10 +17,6 @@ from sb3_ncde.history.records import Records
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.window_rule import Array, Integers
 
-NO_HINDSIGHT = (
-    "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its observations "
-    "in it: hindsight experience replay is not supported."
-)
 _NONE = -1
 _FIRST_ENDS = 64
 
@@ -287,7 +283,11 @@ def _refuse(
         )
     if others:
         her = {"n_sampled_goal", "goal_selection_strategy", "copy_info_dict", "env"} & others.keys()
-        reason = NO_HINDSIGHT if her else "It takes handle_timeout_termination, n_steps and gamma."
+        reason = (
+            "Hindsight experience replay is not supported: a history has the goals of all its observations in it."
+            if her
+            else "It takes handle_timeout_termination, n_steps and gamma."
+        )
         raise TypeError(f"HistoryReplayBuffer got an unexpected argument {sorted(others)[0]!r}. {reason}")
     if n_steps > 1 and gamma is None:
         raise TypeError(

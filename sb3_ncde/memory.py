@@ -13,7 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_ncde.buffers import NO_HINDSIGHT, HistoryReplayBuffer
+from sb3_ncde.buffers import HistoryReplayBuffer
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.space import HistorySpace
@@ -70,7 +70,10 @@ def with_memory(
     if issubclass(algorithm, OffPolicyAlgorithm):
         kwargs["replay_buffer_class"] = buffer_class = kwargs.get("replay_buffer_class") or HistoryReplayBuffer
         if issubclass(buffer_class, HerReplayBuffer):
-            raise TypeError(NO_HINDSIGHT)
+            raise TypeError(
+                "HerReplayBuffer writes other goals into stored observations, and a history has the goals of all its "
+                "observations in it: hindsight experience replay is not supported."
+            )
         if issubclass(buffer_class, HistoryReplayBuffer):
             # SB3 hands n_steps to its own buffer only.
             buffer = {"n_steps": kwargs.pop("n_steps", 1)} | (kwargs.get("replay_buffer_kwargs") or {})

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sb3_contrib import ARS, QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -606,6 +607,7 @@ def test_with_memory_takes_what_sb3_takes() -> None:
     assert (arguments.latent_size, arguments.solver) == (5, "rk4")
     monitored: Any = with_memory(PPO, Monitor(gym.make("sb3_ncde/CartPoleNoVel-v1")), device="cpu", **small).get_env()
     assert not isinstance(monitored.unwrapped.envs[0].env, Monitor)
+    assert type(make(SAC, replay_buffer_class=ReplayBuffer).learn(20).replay_buffer) is ReplayBuffer
     adam = {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
     model = make(A2C, policy_kwargs=adam)
     assert type(model.policy.optimizer) is th.optim.AdamW

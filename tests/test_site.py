@@ -170,7 +170,8 @@ def figures(title: str) -> list[str]:
 
 def test_sizes_of_states_are_those_of_real_ones() -> None:
     states, rollouts = [], []
-    for policy, kwargs in (("NCDEPolicy", {"history_length": 8}), ("MlpLstmPolicy", {"lstm_hidden_size": 256})):
+    lstms = [("MlpLstmPolicy", {"lstm_hidden_size": units}) for units in (64, 256)]
+    for policy, kwargs in [("NCDEPolicy", {"history_length": 8}), *lstms]:
         model = RecurrentPPO(policy, DummyVecEnv([Robot] * 16), n_steps=512, policy_kwargs=kwargs, device="cpu")
         _, state = model.predict(np.zeros((1, 24), np.float32))
         states.append(f"{sum(part.nbytes for part in state or ()) / 1e3:.1f} KB")
@@ -186,10 +187,12 @@ def test_sizes_of_replay_buffers_are_those_of_real_ones() -> None:
         space = VecHistory(DummyVecEnv([Robot]), history_length=8, **kwargs).observation_space
         return f"{HistoryReplayBuffer(1_000_000, space, Robot.action_space).nbytes / 1e6:,.0f} MB"
 
-    stacked = ReplayBuffer(1000, spaces.Box(-1.0, 1.0, (8 * 24,), np.float32), Robot.action_space)
-    arrays = (value for value in vars(stacked).values() if isinstance(value, np.ndarray))
-    assert figures("a replay buffer of 1,000,000 transitions") == [
-        stored(),
-        f"{sum(array.nbytes for array in arrays) / 1e3:,.0f} MB",
-    ]
+    frames, sizes = spaces.Box(-1.0, 1.0, (8 * 24,), np.float32), [stored()]
+    for once in (False, True):
+        stock = ReplayBuffer(
+            1000, frames, Robot.action_space, optimize_memory_usage=once, handle_timeout_termination=not once
+        )
+        arrays = (value for value in vars(stock).values() if isinstance(value, np.ndarray))
+        sizes.append(f"{sum(array.nbytes for array in arrays) / 1e3:,.0f} MB")
+    assert figures("a replay buffer of 1,000,000 transitions") == sizes
     assert figures("the same, `missing_values: true`") == [stored(missing_values=True)]

@@ -190,7 +190,8 @@ def _warn_of_images(keys: list[str]) -> None:
     if keys:
         warnings.warn(
             f"norm_obs_keys names images: {keys}. They become floats, which SB3 takes for no images: their pixels go "
-            "to the policy one by one, without a CNN. Leave them out of norm_obs_keys, and they pass as they are.",
+            "to the policy one by one, without a CNN, unless its policy_kwargs have normalize_images=False (which does "
+            "nothing with VecHistory). Leave them out of norm_obs_keys, and they pass as they are.",
             stacklevel=3,
         )
 
