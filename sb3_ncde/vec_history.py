@@ -20,12 +20,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from sb3_ncde.acting.observation_history import Histories, append
 from sb3_ncde.envs.normalization import transposes_above
 from sb3_ncde.history.arguments import HistoryArguments
-from sb3_ncde.history.conversion import converted
+from sb3_ncde.history.conversion import converted, refuse_normalized_time
 from sb3_ncde.history.guard import Guard
 from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.history.time_source import warn_of_time_among_features
-from sb3_ncde.history.validation import NORMALIZED_TIME
 from sb3_ncde.history.window_rule import Array
 
 Flat = tuple[Array, Array]
@@ -196,7 +195,7 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         self._transposes = transposes_above(self.venv, normalize)
         names = normalize.norm_obs_keys if isinstance(self.observation_space.observed, spaces.Dict) else None
         self._names = None if names is None else frozenset(names)
-        _refuse_normalized_time(normalize, self.observation_space)
+        refuse_normalized_time(normalize, self.observation_space)
         self._original = _empty(self.num_envs, self.observation_space)
 
     def reset(self) -> Array:
@@ -253,16 +252,16 @@ class _VecHistoryOfNormalized(VecHistory, VecNormalize):
         self.normalize.save(save_path)
 
     def _converted(self, packed: Any, convert: Any) -> Array:
-        if np.shape(packed)[-1:] != self.observation_space.shape:
-            got = "a Dict" if isinstance(packed, dict) else f"the shape {np.shape(packed)}"
+        rows: Array = np.array(packed)
+        if rows.shape[-1:] != self.observation_space.shape:
+            got = "a Dict" if isinstance(packed, dict) else f"the shape {rows.shape}"
             raise ValueError(
                 f"VecHistory normalises histories, of {self.observation_space.shape[0]} numbers, but got {got}. An "
                 "observation as it comes from an environment is normalised by env.normalize.normalize_obs(observation)."
             )
         if not self.norm_obs or (self._names is not None and not self._names):
-            same: Array = packed.copy()
-            return same
-        return converted(packed, self.observation_space, self._names, convert)
+            return rows
+        return converted(rows, self.observation_space, self._names, convert)
 
 
 for _name in (
@@ -296,15 +295,9 @@ def refuse_normalized_histories(env: VecEnv) -> None:
         env = env.venv
 
 
-def _refuse_normalized_time(normalize: VecNormalize, space: HistorySpace) -> None:
-    """Raise ValueError if the time of observations is normalised."""
-    key = space.flattening.time_key
-    if key is None or not normalize.norm_obs:
-        return
-    if isinstance(key, str):
-        normalized = key in (normalize.norm_obs_keys or ())
-    else:
-        columns = len(space.observed.low)  # type: ignore[attr-defined]
-        normalized = key not in [column % columns for column in getattr(normalize, "skip_columns", ())]
-    if normalized:
-        raise ValueError(f"The time, {space.arguments.time_key!r}, is normalised. {NORMALIZED_TIME}")
+def normalize_inside(normalize: VecNormalize | None) -> Any:
+    """Return the VecNormalize of single observations, where SB3 has found one in environments; None: there is none."""
+    if isinstance(normalize, VecHistory):
+        return normalize.normalize
+    of_rewards = normalize is not None and isinstance(normalize.observation_space, HistorySpace)  # around VecHistory
+    return None if of_rewards else normalize

@@ -15,7 +15,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
@@ -119,6 +119,17 @@ def test_agents_of_other_algorithms(normalized: bool) -> None:
         of_model: Any = model.get_env()
         again = evaluate_grid(model, make_env, [4], [0.2], n_episodes=4, n_envs=2, seed=7, vec_normalize=of_model)
         assert again.equals(table)
+
+
+def test_rewards_that_were_normalised_around_histories_change_no_evaluation() -> None:
+    remembered: dict[str, Any] = {"history_length": 3, "time_key": "time", "dt": 0.15}
+    kwargs = {"period": 4, "drop_rate": 0.0}
+    trained = VecNormalize(VecHistory(make_vec_env(make_env, 1, env_kwargs=kwargs), **remembered), norm_obs=False)
+    model = with_memory(SAC, trained, buffer_size=100, learning_starts=40, seed=0, device="cpu").learn(60)
+    table = evaluate_grid(model, make_env, [4], [0.0], n_episodes=4, n_envs=2, seed=7)
+    env = VecHistory(make_vec_env(make_env, 2, seed=7, env_kwargs=kwargs), **remembered)
+    returns, _ = evaluate_policy(model, env, 4, return_episode_rewards=True)
+    assert table["mean"].item() == pytest.approx(np.mean(returns))
 
 
 @pytest.mark.parametrize("normalized", [False, True])

@@ -21,10 +21,9 @@ from sb3_ncde.deploy.observation import SINGLE
 from sb3_ncde.deploy.parity import Outputs, Parity
 from sb3_ncde.deploy.reference import outputs_in_pytorch
 from sb3_ncde.envs.normalization import refuse_missing_statistics
-from sb3_ncde.history.space import HistorySpace
 from sb3_ncde.plain_values import check_integer, check_positive
 from sb3_ncde.policies import NCDEPolicy
-from sb3_ncde.vec_history import VecHistory
+from sb3_ncde.vec_history import normalize_inside
 
 BATCHES = (1, 3, 5)
 """Environments side by side, in each comparison."""
@@ -143,9 +142,7 @@ class Source:
                 "environment to load().",
                 stacklevel=3,
             )
-        inner = found.normalize if isinstance(found, VecHistory) else found
-        if inner is not None and isinstance(inner.observation_space, HistorySpace):
-            inner = None  # around VecHistory, it is of rewards
+        inner = normalize_inside(found)
         self.normalize: VecNormalize | None = inner
         self.space = raw_observations(model, inner)
         self.policy = _copied(model.policy)

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_ncde.envs.normalization import normalized_space, refuse_missing_statistics
 from sb3_ncde.history.space import HistorySpace
-from sb3_ncde.vec_history import VecHistory
+from sb3_ncde.vec_history import VecHistory, normalize_inside
 
 
 def normalized_as_trained(
@@ -26,8 +26,8 @@ def normalized_as_trained(
     """
     env: VecEnv = DummyVecEnv([partial(_monitored, make) for make in makers])
     normalize = model.get_vec_normalize_env() if vec_normalize is None else vec_normalize
-    normalize = getattr(normalize, "normalize", normalize)  # VecHistory stands for the one inside
     refuse_missing_statistics(model, normalize)
+    normalize = normalize_inside(normalize)
     if normalize is not None:
         normalize = copy.deepcopy(normalize)  # as it is saved: without its environments
         normalize.observation_space = normalized_space(env.observation_space, normalize)  # not that of the training

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ncde.history.flattening import Flattening
 from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.history.validation import NORMALIZED_TIME
 from sb3_ncde.history.window_rule import Array
 
 
@@ -63,3 +65,17 @@ def _features(
         if part.key in names:
             new[:, part.columns] = values[part.key].reshape(len(new), -1)
     return new
+
+
+def refuse_normalized_time(normalize: VecNormalize, space: HistorySpace) -> None:
+    """Raise ValueError if the time of observations is normalised."""
+    key = space.flattening.time_key
+    if key is None or not normalize.norm_obs:
+        return
+    if isinstance(key, str):
+        normalized = key in (normalize.norm_obs_keys or ())
+    else:
+        columns = len(space.observed.low)  # type: ignore[attr-defined]
+        normalized = key not in [column % columns for column in getattr(normalize, "skip_columns", ())]
+    if normalized:
+        raise ValueError(f"The time, {space.arguments.time_key!r}, is normalised. {NORMALIZED_TIME}")
