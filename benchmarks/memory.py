@@ -55,6 +55,9 @@ def popgym(name: str) -> gym.Env[Any, Any]:
 
 ENDS = {"n_steps": 1024, "batch_size": 1024}
 """Where the end alone is rewarded, rollouts hold whole episodes: of rollouts without an end PPO learns noise."""
+ANSWERS = {"gamma": 0.0, "ent_coef": 0.05}
+"""Where an answer changes nothing about what comes, its own reward is all that it brings; what later ones bring is noise.
+"""
 TASKS = {
     "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 100_000),
     "T-maze 64": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=64), 200_000),
@@ -64,10 +67,10 @@ TASKS = {
     "RepeatFirstHard": Task(partial(popgym, "RepeatFirstHard"), 500_000),
     # The answer is the oldest of 32 cards.
     "RepeatPreviousMedium": Task(
-        partial(popgym, "RepeatPreviousMedium"), 1_000_000, window={"history_length": 32, "hop_length": 1}
+        partial(popgym, "RepeatPreviousMedium"), 200_000, ANSWERS, window={"history_length": 32, "hop_length": 1}
     ),
-    "CountRecallEasy": Task(partial(popgym, "CountRecallEasy"), 3_000_000),
-    "CountRecallMedium": Task(partial(popgym, "CountRecallMedium"), 3_000_000),
+    "CountRecallEasy": Task(partial(popgym, "CountRecallEasy"), 3_000_000, ANSWERS),
+    "CountRecallMedium": Task(partial(popgym, "CountRecallMedium"), 3_000_000, ANSWERS),
     "MultiarmedBanditEasy": Task(partial(popgym, "MultiarmedBanditEasy"), 3_000_000, bandit=True),
     "NoisyPositionOnlyCartPoleMedium": Task(partial(popgym, "NoisyPositionOnlyCartPoleMedium"), 3_000_000),
 }

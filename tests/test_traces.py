@@ -15,8 +15,11 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_ncde import VecHistory
+from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.encoder import NeuralCDE
 from sb3_ncde.envs.memory_tasks import TMaze
 from sb3_ncde.history.arguments import HistoryArguments
+from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.history.traces import Traces
 from tests.envs import RandomWalk
 
@@ -306,6 +309,25 @@ def test_what_was_never_observed_counts_in_no_scale_of_summaries() -> None:
     assert len(counts) == 5
     assert bool((counts[:, :2] > 0).all())
     assert bool((counts[:4, 2] == 0).all())
+
+
+def test_the_heads_also_see_z_of_a_window_that_begins_at_the_newest_observation() -> None:
+    """As the same weights with windows of one observation have it; there, nothing stands twice."""
+    size, n_seq, n_steps = 16, 2, 9
+    windowed, alone = (
+        NeuralCDE(ObservationHistory(length, 1, 3, time_constants=(5.0,)), EncoderArguments(latent_size=size)).double()
+        for length in (4, 1)
+    )
+    alone.load_state_dict(windowed.state_dict())
+    rows = torch.rand(n_seq * n_steps, 4, dtype=torch.float64)
+    seen = []
+    for encoder in (windowed, alone):
+        empty = torch.zeros(1, n_seq, encoder.hidden_size, dtype=torch.float64)
+        seen.append(encoder.unroll(rows, (empty, empty), torch.zeros(n_seq * n_steps))[0].view(n_seq, n_steps, -1))
+    assert windowed.output_size == alone.output_size + size
+    torch.testing.assert_close(seen[0][:, :, -size:], seen[1][:, :, :size])
+    torch.testing.assert_close(seen[0][:, 0, -size:], seen[0][:, 0, :size])
+    assert not torch.allclose(seen[0][:, 1:, -size:], seen[0][:, 1:, :size])
 
 
 def test_learned_features_are_not_summarised() -> None:

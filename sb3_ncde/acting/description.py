@@ -10,6 +10,15 @@ from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array
 
 
+def begins_anew(layout: Layout, skip: bool) -> bool:
+    """Return whether the heads also see what z would be if a window began at the newest observation.
+
+    With a summary of the episode the network that makes z of an observation has something to find out about all that
+    was. What it made of the window's oldest observation is late by the window, and a window of one begins there anyway.
+    """
+    return skip and layout.traces is not None and layout.rule.history_length > 1
+
+
 @dataclass(frozen=True)
 class Description:
     """The sizes and choices of an encoder. The letters are those of :class:`sb3_ncde.cde.encoder.NeuralCDE`.
@@ -36,6 +45,11 @@ class Description:
     solver_steps: int
     feature_norm: str
     skip: bool
+
+    @cached_property
+    def begins_anew(self) -> bool:
+        """Whether the heads also see what z would be if a window began at the newest observation."""
+        return begins_anew(self.layout, self.skip)
 
     @cached_property
     def ages_dim(self) -> int:

@@ -173,25 +173,36 @@ class Stepper:
         z = integrate(z, self._pieces(interval), description.tableau, description.solver_steps, product)
         bend = interval.next_bend()
         if envs.size:
-            start = knots.controls[envs]
-            if layout.missing_values:  # a value that is held and 0 is not one that has never been observed
-                counts = observed[envs, layout.features_dim :]
-                start = np.concatenate((start, np.minimum(counts, 1.0)), axis=1)
-            if layout.traces is not None:
-                start = np.concatenate((start, self._summary(newest[envs], weights)), axis=1)
-            z[begun] = relu_mlp(start, weights.initial)
+            summary = None if layout.traces is None else self._summary(newest[envs], weights)
+            z[begun] = self._begin(knots.controls[envs], newest[envs], summary, weights)
             if bend is not None:
                 bend.taken[begun] = 0.0
         return Solutions(knots, z, drive, bend)
+
+    def _begin(self, controls: Array, newest: Array, summary: Array | None, weights: Weights) -> Array:
+        """Return z of windows that begin at observations, (rows, Z).
+
+        :param controls: of the observations, (rows, K)
+        :param newest: their slots, (rows, slot_size)
+        :param summary: what is made of these, (rows, numbers), or None
+        """
+        layout, start = self.description.layout, controls
+        if layout.missing_values:  # a value that is held and 0 is not one that has never been observed
+            counts = newest[:, layout.features_dim : layout.observed_size]
+            start = np.concatenate((start, np.minimum(counts, 1.0)), axis=1)
+        if summary is not None:
+            start = np.concatenate((start, summary), axis=1)
+        return relu_mlp(start, weights.initial)
+
+    def _features(self, z: Array, weights: Weights) -> Array:
+        """Return the features that are read out of z, (N, Z)."""
+        return self._norm(z if weights.read_out is None else linear(z, weights.read_out))
 
     def _read_out(self, solutions: Solutions, newest: Array, phase: Integers, weights: Weights) -> Array:
         """Return what the heads see, (N, output_size)."""
         description, layout = self.description, self.description.layout
         serving = layout.rule.phases.serving[phase] + _rows(len(phase), layout.rule.n_open)
-        z = solutions.z.take(serving, axis=0)
-        if weights.read_out is not None:
-            z = linear(z, weights.read_out)
-        z = self._norm(z)
+        z = self._features(solutions.z.take(serving, axis=0), weights)
         if not description.skip:
             return z
         values = solutions.knots.values.reshape(len(solutions.z), -1).take(serving, axis=0)
@@ -199,7 +210,11 @@ class Stepper:
         seen = (z, held, elapsed, values[:, description.control_dim :])
         if layout.traces is None:
             return np.concatenate(seen, axis=1)
-        return np.concatenate((*seen, self._summary(newest, weights)), axis=1)
+        summary = self._summary(newest, weights)
+        if not description.begins_anew:
+            return np.concatenate((*seen, summary), axis=1)
+        anew = self._begin(solutions.knots.controls, newest, summary, weights)
+        return np.concatenate((*seen, summary, self._features(anew, weights)), axis=1)
 
     def _summary(self, newest: Array, weights: Weights) -> Array:
         """Return what networks are given of the episode up to observations, (rows, numbers), from their slots."""

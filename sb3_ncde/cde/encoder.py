@@ -12,7 +12,7 @@ import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 
-from sb3_ncde.acting.description import Description, Weights
+from sb3_ncde.acting.description import Description, Weights, begins_anew
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.fixed_solve import solve, suits
 from sb3_ncde.cde.host_weights import EncoderOnHost, on_host
@@ -93,6 +93,9 @@ class NeuralCDE(nn.Module):
         feature_size = latent_size if arguments.feature_size is None else arguments.feature_size
         self.read_out = None if feature_size == latent_size else nn.Linear(latent_size, feature_size)
         self.output_size = feature_size
+        self.begins_anew = begins_anew(history.layout, arguments.skip)
+        if self.begins_anew:
+            self.output_size += feature_size
         if arguments.skip:
             self.output_size += features_dim + values_dim - self.control_dim + 1 + summary_dim
         self.learned_range = LearnedRange(features_dim)
@@ -227,6 +230,9 @@ class NeuralCDE(nn.Module):
             summary = None if self.summary is None else self.summary(newest[:, :-1])
             sizes = (self.history.features_dim, self.control_dim)
             beside = seen_beside(newest, path.values, *step, *sizes, self.time_scale, summary)
+            if self.begins_anew:
+                anew = self.initial(self.start(newest[:, :-1], summary))
+                beside = th.cat((beside, self._features(anew)), dim=1)
         note = partial(self.learning.note, path, windows.features, *step)
         return self._solve(self.start(windows.features[0]), path, beside, *step, note)
 
@@ -237,13 +243,17 @@ class NeuralCDE(nn.Module):
         sequences = observations.to(state[0].dtype).view(n_seq, -1, self.input_size)  # (N, T, D + 1)
         return self.history.append(sequences[..., :-1], sequences[..., -1], state, episode_starts.view(n_seq, -1))
 
-    def start(self, features: th.Tensor) -> th.Tensor:
-        """Return what z is made of at the first observation of a window, (B, slot_size - 1) -> (B, inputs)."""
+    def start(self, features: th.Tensor, summary: th.Tensor | None = None) -> th.Tensor:
+        """Return what z is made of at the first observation of a window, (B, slot_size - 1) -> (B, inputs).
+
+        :param features: of the observation, all of its slot but the elapsed time
+        :param summary: what is made of it, where that is known already
+        """
         start, counts = self._control(self._held(features)), self.history.layout.counts(features)
         # A value that is held and 0 is not one that has never been observed.
         parts = [start] if counts is None else [start, counts.clamp(max=1.0)]
         if self.summary is not None:
-            parts.append(self.summary(features))
+            parts.append(self.summary(features) if summary is None else summary)
         return th.cat(parts, dim=-1) if len(parts) > 1 else start
 
     def _held(self, features: th.Tensor) -> th.Tensor:
@@ -302,9 +312,13 @@ class NeuralCDE(nn.Module):
         """Return what the path runs through: the features, or their projection."""
         return features if self.control is None else self.control(features)
 
+    def _features(self, z: th.Tensor) -> th.Tensor:
+        """Return the features that are read out of z, (rows, Z)."""
+        return self.feature_norm(z if self.read_out is None else self.read_out(z))
+
     def _read_out(self, z: th.Tensor, beside: th.Tensor | None, note: Callable[[th.Tensor], None]) -> th.Tensor:
         """Return what the heads see, (rows, output_size), of z, (rows, Z), and of what they see beside it."""
-        seen = self.feature_norm(z if self.read_out is None else self.read_out(z))
+        seen = self._features(z)
         if beside is not None:
             seen = th.cat((seen, beside), dim=1)
         if seen.requires_grad:

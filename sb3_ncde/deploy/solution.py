@@ -65,12 +65,7 @@ def encode(xp: Any, description: Description, weights: Weights, window: Window) 
         stacked = xp.concat([part[:, None, :] for part in values], axis=1)
         drive = xp.unstack(_linear(xp, stacked, weights.drive), length)
 
-    start = [knots[0].controls]
-    if layout.missing_values:
-        start.append(xp.minimum(knots[0].slot[:, dim : 2 * dim], 1.0))
-    if layout.traces is not None:
-        start.append(summary(xp, layout, weights, knots[0].slot))
-    z = _relu_mlp(xp, xp.concat(start, axis=1), weights.initial)
+    z = _begin(xp, layout, weights, knots[0], _summary(xp, layout, weights, knots[0]))
     before: Stretch | None = None
     field = partial(_field, xp, weights)
     for place in range(1, length):
@@ -79,29 +74,46 @@ def encode(xp: Any, description: Description, weights: Weights, window: Window) 
         z = integrate(z, pieces, description.tableau, description.solver_steps, field)
         before = _latest(xp, stretch, before)
 
-    return _read_out(xp, description, weights, z, knots[-1].slot, values[-1])
+    return _read_out(xp, description, weights, z, knots[-1], values[-1])
 
 
-def _read_out(xp: Any, description: Description, weights: Weights, z: Any, newest: Any, values: Any) -> Any:
-    """Return what the heads see, (N, output_size).
+def _begin(xp: Any, layout: Layout, weights: Weights, knot: Knot, summary: list[Any]) -> Any:
+    """Return z of a window that begins at an observation, (N, Z)."""
+    start = [knot.controls]
+    if layout.missing_values:
+        start.append(xp.minimum(knot.slot[:, layout.features_dim : layout.observed_size], 1.0))
+    start.extend(summary)
+    return _relu_mlp(xp, xp.concat(start, axis=1), weights.initial)
 
-    :param z: at the newest observation, (N, Z)
-    :param newest: its slot, (N, slot_size)
-    :param values: of the path there, (N, V)
-    """
-    layout = description.layout
+
+def _features(xp: Any, description: Description, weights: Weights, z: Any) -> Any:
+    """Return the features that are read out of z, (N, Z)."""
     if weights.read_out is not None:
         z = _linear(xp, z, weights.read_out)
     if description.feature_norm == "tanh":
-        z = xp.tanh(z)
-    elif description.feature_norm == "layer_norm":
-        z = normed(xp, z, (weights.read_out or weights.initial[-1]).bias.shape[0])
+        return xp.tanh(z)
+    if description.feature_norm == "layer_norm":
+        return normed(xp, z, (weights.read_out or weights.initial[-1]).bias.shape[0])
+    return z
+
+
+def _read_out(xp: Any, description: Description, weights: Weights, z: Any, knot: Knot, values: Any) -> Any:
+    """Return what the heads see, (N, output_size).
+
+    :param z: at the newest observation, (N, Z)
+    :param knot: this observation
+    :param values: of the path there, (N, V)
+    """
+    layout, newest = description.layout, knot.slot
+    features = _features(xp, description, weights, z)
     if not description.skip:
-        return z
+        return features
     elapsed = newest[:, layout.slot_size - 1 :] * description.time_scale
-    parts = [z, newest[:, : layout.features_dim], elapsed, values[:, description.control_dim :]]
-    if layout.traces is not None:
-        parts.append(summary(xp, layout, weights, newest))
+    parts = [features, newest[:, : layout.features_dim], elapsed, values[:, description.control_dim :]]
+    summary = _summary(xp, layout, weights, knot)
+    parts.extend(summary)
+    if description.begins_anew:
+        parts.append(_features(xp, description, weights, _begin(xp, layout, weights, knot, summary)))
     return xp.concat(parts, axis=1)
 
 
@@ -147,10 +159,11 @@ def _joined(xp: Any, parts: list[Any], description: Description) -> Any:
     return xp.concat(shown, axis=1)
 
 
-def summary(xp: Any, layout: Layout, weights: Weights, slot: Any) -> Any:
-    """Return what networks are given of the episode up to an observation, (N, numbers), from its slot."""
-    traces, size, begin = layout.traces, layout.features_dim, layout.observed_size
-    assert traces is not None
+def _summary(xp: Any, layout: Layout, weights: Weights, knot: Knot) -> list[Any]:
+    """Return what networks are given of the episode up to an observation, (N, numbers); without traces, nothing."""
+    traces, size, begin, slot = layout.traces, layout.features_dim, layout.observed_size, knot.slot
+    if traces is None:
+        return []
     groups = [slot[:, begin + place * size : begin + (place + 1) * size] for place in range(traces.n_groups)]
     counts = slot[:, size : 2 * size] if layout.missing_values else slot[:, layout.slot_size - 2 : layout.slot_size - 1]
     first, mean, remainder, *filters = groups
@@ -158,7 +171,7 @@ def summary(xp: Any, layout: Layout, weights: Weights, slot: Any) -> Any:
     levels = [first + departure for departure in filters]
     parts = [first, mean, *levels, sums.astype(xp.float32), xp.log(xp.maximum(counts, 1.0))]
     values = xp.clip(xp.concat(parts, axis=1) * weights.summary_scale, -CLIP, CLIP)
-    return values if weights.summary is None else _linear(xp, values, weights.summary)
+    return [values if weights.summary is None else _linear(xp, values, weights.summary)]
 
 
 def _constant(xp: Any, node: Any) -> Any:
