@@ -56,8 +56,7 @@ def popgym(name: str) -> gym.Env[Any, Any]:
 ENDS = {"n_steps": 1024, "batch_size": 1024}
 """Where the end alone is rewarded, rollouts hold whole episodes: of rollouts without an end PPO learns noise."""
 ANSWERS = {"gamma": 0.0, "ent_coef": 0.05}
-"""Where an answer changes nothing about what comes, its own reward is all that it brings; what later ones bring is noise.
-"""
+"""Where an answer changes nothing about what comes, all that it brings is its own reward; the others are noise."""
 TASKS = {
     "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 100_000),
     "T-maze 64": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=64), 200_000),
