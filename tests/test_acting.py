@@ -213,6 +213,7 @@ def test_weights_that_change_between_forward_and_backward_are_noticed() -> None:
         th.autograd.backward(seen.sum())
 
 
+@pytest.mark.parametrize("traces", [None, (5.0,)])
 @pytest.mark.parametrize("share", [0.0, 0.3])
 @pytest.mark.parametrize(
     "arguments",
@@ -223,13 +224,15 @@ def test_weights_that_change_between_forward_and_backward_are_noticed() -> None:
     ],
 )
 def test_second_derivatives_are_those_of_pytorch(
-    arguments: EncoderArguments, share: float, monkeypatch: pytest.MonkeyPatch
+    arguments: EncoderArguments, share: float, traces: tuple[float, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Hessian times a vector, as TRPO takes it; for learned features too."""
-    encoder = NeuralCDE(ObservationHistory(4, 2, D, missing_values=share > 0), arguments).double()
+    """A Hessian times a vector, as TRPO takes it; for learned features, and where the heads see z twice."""
+    history = ObservationHistory(4, 2, D, missing_values=share > 0, time_constants=traces)
+    encoder = NeuralCDE(history, arguments).double()
     sequences, state, starts = observed(encoder, 2, 6, share)
-    rows = sequences.flatten(0, 1).requires_grad_(share == 0)
-    learned = [*encoder.parameters(), *([rows] if share == 0 else [])]
+    features_learned = share == 0 and traces is None
+    rows = sequences.flatten(0, 1).requires_grad_(features_learned)
+    learned = [*encoder.parameters(), *([rows] if features_learned else [])]
     found = []
     for always in (False, True):
         if always:

@@ -69,13 +69,12 @@ def solve(
     biases = [layer.bias for layer in layers]
     drive = None if field.drive_layer is None else field.drive_layer.weight
 
-    def again(start: th.Tensor, slopes: th.Tensor, values: th.Tensor | None, beside: th.Tensor | None) -> th.Tensor:
-        """Return the same by operations of PyTorch."""
+    def again(start: th.Tensor, slopes: th.Tensor, values: th.Tensor | None) -> th.Tensor:
+        """Return the same by operations of PyTorch, but for what stands beside it."""
         drives = None if values is None else field.drive(values)
         given = _Given(slopes, drives, {place: number for number, place in enumerate(places)})
         z = solver.integrate(field.product(), initial(start), given)[knot, window]
-        seen = FEATURE_NORMS[norm](z)
-        return seen if beside is None else th.cat((seen, beside), dim=1)
+        return FEATURE_NORMS[norm](z)
 
     plan = Plan(solver.tableau, steps, places, len(layers) - len(field.layers), (knot, window), norm, note, again)
     seen: th.Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
@@ -107,6 +106,10 @@ class _Given:
     def drive_at(self, place: float) -> th.Tensor | None:
         """Return the drive at a place, (I, B, units), or None."""
         return None if self.drives is None else self.drives[self.number[place]]
+
+
+_BESIDE = 3
+"""Place of what stands beside z, among what :class:`_Solve` saves."""
 
 
 class _Solve(th.autograd.Function):
@@ -153,22 +156,27 @@ class _Solve(th.autograd.Function):
         if ctx.note is not None:
             ctx.note(of_seen.detach())
         saved = ctx.saved_tensors  # raises RuntimeError if one of them has been changed in place since
-        if th.is_grad_enabled():  # the gradient is to be differentiated, ``create_graph=True``
-            wanted = [tensor for tensor, need in zip(saved, ctx.needs_input_grad[1:], strict=True) if need]
-            found = iter(th.autograd.grad(ctx.again(*saved[:4]), wanted, of_seen, create_graph=True))
-            return (None, *(next(found) if need else None for need in ctx.needs_input_grad[1:]))
         evaluations: Evaluations = ctx.evaluations
         initial: Initial = ctx.initial
         of_knots = np.zeros_like(evaluations.knots)
         size = of_knots.shape[-1]
+        if th.is_grad_enabled():  # the gradient is to be differentiated, ``create_graph=True``
+            # What stands beside z may be made by weights of the solve too: its gradient goes no way but its own.
+            solved = [need and place != _BESIDE for place, need in enumerate(ctx.needs_input_grad[1:])]
+            wanted = [tensor for tensor, need in zip(saved, solved, strict=True) if need]
+            found = iter(th.autograd.grad(ctx.again(*saved[:_BESIDE]), wanted, of_seen[:, :size], create_graph=True))
+            gradients = [next(found) if need else None for need in solved]
+            if ctx.needs_input_grad[1 + _BESIDE]:
+                gradients[_BESIDE] = of_seen[:, size:]
+            return (None, *gradients)
         of_knots[ctx.rows] = ctx.pullback(of_seen.numpy()[:, :size])
         evaluations.backward(of_knots)
         initial.backward(evaluations.of_initial)
         _, of_start, of_slopes, of_values, of_beside, of_drive, *needed = ctx.needs_input_grad
-        gradients = [*map(initial.of_weight, range(len(initial.weights)))]
-        gradients += map(evaluations.of_weight, range(len(evaluations.weights)))
-        gradients += map(initial.of_bias, range(len(initial.weights)))
-        gradients += map(evaluations.of_bias, range(len(evaluations.weights)))
+        learned = [*map(initial.of_weight, range(len(initial.weights)))]
+        learned += map(evaluations.of_weight, range(len(evaluations.weights)))
+        learned += map(initial.of_bias, range(len(initial.weights)))
+        learned += map(evaluations.of_bias, range(len(evaluations.weights)))
         return (
             None,
             th.from_numpy(initial.of_start()) if of_start else None,
@@ -176,5 +184,5 @@ class _Solve(th.autograd.Function):
             th.from_numpy(evaluations.of_values(ctx.drive)) if of_values else None,
             of_seen[:, size:] if of_beside else None,
             evaluations.of_drive() if of_drive else None,
-            *(gradient if need else None for gradient, need in zip(gradients, needed, strict=True)),
+            *(gradient if need else None for gradient, need in zip(learned, needed, strict=True)),
         )
