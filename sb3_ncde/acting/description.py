@@ -13,8 +13,8 @@ from sb3_ncde.history.window_rule import Array
 def begins_anew(layout: Layout, skip: bool) -> bool:
     """Return whether the heads also see what z would be if a window began at the newest observation.
 
-    With a summary of the episode the network that makes z of an observation has something to find out about all that
-    was. What it made of the window's oldest observation is late by the window, and a window of one begins there anyway.
+    With traces, the network that makes z also makes features of the summary of the episode. At a window's oldest
+    observation these are late by as many steps as the window has. A window of one observation begins at the newest.
     """
     return skip and layout.traces is not None and layout.rule.history_length > 1
 
@@ -32,7 +32,7 @@ class Description:
     :param tableau: of the solver
     :param solver_steps: per interval
     :param feature_norm: a name in :data:`sb3_ncde.acting.networks.FEATURE_NORMS`
-    :param skip: whether the newest features, rates and elapsed time go to the heads beside z
+    :param skip: whether the newest features, rates, elapsed time and summary go to the heads beside z
     """
 
     layout: Layout
@@ -71,7 +71,7 @@ class Weights(NamedTuple):
     """The weights of an encoder.
 
     :param control: the projection of the features, or None
-    :param initial: the layers of the network that makes z of a window's oldest observation
+    :param initial: the layers of the network that makes z of the observation that a window begins at
     :param field: the layers of the vector field; with ``drive``, the bias of the first is added there
     :param drive: from the path's values to the first layer of the field, or None: the field sees z alone
     :param read_out: from z to the features for the heads, or None: z itself

@@ -37,7 +37,8 @@ class EncoderArguments:
     :param path_in_field: whether f sees the path's value and rates beside z
     :param feature_size: size of the features that a linear map makes of z for the heads. null: z itself
     :param feature_norm: what these pass through on their way to the heads: ``tanh``, ``layer_norm`` or ``none``
-    :param skip: whether the newest features, their rates and the elapsed time also go to the heads, past the equation
+    :param skip: whether the newest features, their rates and the elapsed time also go to the heads, past the equation;
+        with ``traces`` also the newest summary, and what z would be if a window began at the newest observation
     :param control_size: features wider than this (images) are projected to it by a learned linear map, and so is the
         summary of ``traces``. null: never
     :raises TypeError: for a value of another type
