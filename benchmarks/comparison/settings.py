@@ -33,7 +33,8 @@ def choose(task: Task, algorithm: str, ours: bool = False) -> Chosen:
     :param ours: whether this package's entry for the task is taken, where there is one
     """
     if task.group == "long":
-        return Chosen("memory.py, tuned for no agent", N_ENVS, False, False, {**PPO_SETTINGS, "policy_kwargs": {}})
+        source = "memory.py, for the task" if task.settings else "memory.py, tuned for no agent"
+        return Chosen(source, N_ENVS, False, False, {**PPO_SETTINGS, **task.settings, "policy_kwargs": {}})
     if ours and task.ours is not None:
         return _chosen(f"configs/ppo_ncde.yml, {task.ours}", settings(task.ours), algorithm)
     env_id = task.zoo[algorithm]

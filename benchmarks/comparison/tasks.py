@@ -39,6 +39,7 @@ class Task:
     :param make: makes the environment, given its sensors and whether to show everything (but for the future)
     :param zoo: the environments whose settings the RL Zoo has for PPO, for RecurrentPPO and for SAC
     :param ours: the entry of ``configs/ppo_ncde.yml``; None: there is none
+    :param settings: of PPO on a long task, beside those of ``memory.py`` for all
     :param sensors: of the training
     :param others: sensors at which a trained agent is evaluated, by a number; :attr:`axis` says of what
     :param best: the greatest return that there is, which then is what an agent that sees everything reaches
@@ -50,6 +51,7 @@ class Task:
     make: Callable[[Sensors, bool], gym.Env[Any, Any]]
     zoo: Mapping[str, str] = field(default_factory=dict)
     ours: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     sac_steps: int = 0
     dt: float = 1.0
     sensors: Sensors = field(default_factory=dict)
@@ -190,7 +192,13 @@ TASKS = {
         axis="observations from one value of the angle to the next; of the position, twice as many and one",
     ),
 } | {
-    name: Task(group="long", steps=steps, make=partial(make_memory_task, name), best=1.0)
+    name: Task(
+        group="long",
+        steps=steps,
+        make=partial(make_memory_task, name),
+        settings=MEMORY_TASKS[name].settings,
+        best=1.0,
+    )
     for name, steps in {"cue within 64": 500_000, "RepeatFirstMedium": 500_000, "CountRecallEasy": 1_000_000}.items()
 }
 # MuJoCo last: each takes as long as all of the others of its group.
