@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 COLORS = {
     "NCDEPolicy": "tab:blue",
     "MlpLstmPolicy 64, NCDEPolicy's settings": "tab:orange",
-    "PPO, 8 stacked frames, NCDEPolicy's settings": "tab:gray",
+    "PPO, 3 stacked frames, NCDEPolicy's settings": "tab:gray",
+    "PPO, rates, NCDEPolicy's settings": "tab:green",
 }
 """All with the same settings: with the RL Zoo's, the LSTM is far behind."""
 
