@@ -324,6 +324,8 @@ def test_the_heads_also_see_z_of_a_window_that_begins_at_the_newest_observation(
     for encoder in (windowed, alone):
         empty = torch.zeros(1, n_seq, encoder.hidden_size, dtype=torch.float64)
         seen.append(encoder.unroll(rows, (empty, empty), torch.zeros(n_seq * n_steps))[0].view(n_seq, n_steps, -1))
+        step, _ = encoder.step(rows.view(n_seq, n_steps, 4)[:, 0], (empty, empty), torch.zeros(n_seq))
+        torch.testing.assert_close(step, seen[-1][:, 0])
     assert windowed.output_size == alone.output_size + size
     torch.testing.assert_close(seen[0][:, :, -size:], seen[1][:, :, :size])
     torch.testing.assert_close(seen[0][:, 0, -size:], seen[0][:, 0, :size])
