@@ -58,7 +58,7 @@ ENDS = {"n_steps": 1024, "batch_size": 1024}
 ANSWERS = {"gamma": 0.0, "ent_coef": 0.05}
 """Where an answer changes nothing about what comes, all that it brings is its own reward; the others are noise.
 
-Found on CountRecallEasy, seed 0, by five trainings of "traces alone" (``NOTES.md``), for all agents.
+Found on CountRecallEasy, seed 0, by six trainings of "traces alone" (``NOTES.md``), for all agents.
 """
 TASKS = {
     "T-maze 16": Task(partial(gym.make, "sb3_ncde/TMaze-v1", length=16), 100_000),

@@ -207,14 +207,13 @@ class Stepper:
             return z
         values = solutions.knots.values.reshape(len(solutions.z), -1).take(serving, axis=0)
         held, elapsed = newest[:, : layout.features_dim], newest[:, -1:] * description.time_scale
-        seen = (z, held, elapsed, values[:, description.control_dim :])
-        if layout.traces is None:
-            return np.concatenate(seen, axis=1)
-        summary = self._summary(newest, weights)
-        if not description.begins_anew:
-            return np.concatenate((*seen, summary), axis=1)
-        anew = self._begin(solutions.knots.controls, newest, summary, weights)
-        return np.concatenate((*seen, summary, self._features(anew, weights)), axis=1)
+        seen = [z, held, elapsed, values[:, description.control_dim :]]
+        if layout.traces is not None:
+            summary = self._summary(newest, weights)
+            seen.append(summary)
+            if description.begins_anew:
+                seen.append(self._features(self._begin(solutions.knots.controls, newest, summary, weights), weights))
+        return np.concatenate(seen, axis=1)
 
     def _summary(self, newest: Array, weights: Weights) -> Array:
         """Return what networks are given of the episode up to observations, (rows, numbers), from their slots."""
