@@ -114,6 +114,7 @@ def settings(task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
     policy_kwargs.pop("optimizer_kwargs", None)
     for key in ("policy", "n_timesteps", "vec_env_wrapper", "replay_buffer_class"):
         del entry[key]
+    entry["n_steps"] = entry.pop("replay_buffer_kwargs", {}).get("n_steps", 1)
     return with_schedules(entry | {"policy_kwargs": policy_kwargs, "device": "cpu"}), history
 
 
