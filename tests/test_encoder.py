@@ -101,6 +101,7 @@ NORMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
     "none": lambda z: z,
     "tanh": th.tanh,
     "layer_norm": lambda z: (z - z.mean()) / (z.var(correction=0) + 1e-5).sqrt(),
+    "unit": lambda z: (z - z.mean()) / (z.var(correction=0) + 1e-5).sqrt() / len(z) ** 0.5,
 }
 
 
@@ -143,7 +144,7 @@ def batches(draw: Any) -> tuple[NeuralCDE, th.Tensor, th.Tensor]:
         solver_steps=draw(st.integers(1, 2)),
         field_depth=draw(st.integers(0, 2)),
         initial_depth=draw(st.integers(0, 2)),
-        feature_norm=draw(st.sampled_from(["none", "tanh", "layer_norm"])),
+        feature_norm=draw(st.sampled_from(["none", "tanh", "layer_norm", "unit"])),
         control_size=draw(st.sampled_from([None, 1])),
         timestamps=draw(st.booleans()),
     )

@@ -571,7 +571,7 @@ def test_acting_without_memory_warns_once() -> None:
         ({"share_encoder": True, "share_features_extractor": False}, ValueError, "two extractors"),
         ({"solver": "dopri"}, ValueError, "solver='dopri' is not one of euler, midpoint, heun, rk4"),
         ({"time_kind": "delta"}, ValueError, "is not one of elapsed, timestamp"),
-        ({"feature_norm": "batch"}, ValueError, "is not one of tanh, layer_norm, none"),
+        ({"feature_norm": "batch"}, ValueError, "is not one of tanh, layer_norm, unit, none"),
         ({"time_key": 1.5}, TypeError, "time_key must be a key of a Dict or a column"),
         ({"time_key": "time"}, TypeError, "names a key of a Dict observation"),
         ({"time_key": 3}, ValueError, "out of range for an observation of 3 columns"),

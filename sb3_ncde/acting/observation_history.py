@@ -81,14 +81,16 @@ def _summaries(
     :param observed: which of their features are, (N, D), where they may be missing
     :param starts: whether each is the first of its episode, (N,)
     """
-    size = layout.features_dim
+    size, elapsed = layout.features_dim, newest[:, None, -1:]
     counts = np.where(starts, 1.0, past[:, -2] + 1.0)[:, None] if observed is None else layout.counts(newest)
+    since = elapsed if observed is None else np.where(starts[:, None], 0.0, layout.ages(past) + newest[:, -1:])[:, None]
     unrolled: Array = traces.unroll(
         past[:, layout.observed_size : -1],
         np.stack((past[:, :size], newest[:, :size]), axis=1),
         counts[:, None],
         None if observed is None else observed[:, None],
-        newest[:, None, -1:],
+        elapsed,
+        since,
         starts[:, None, None],
     )[:, 0]
     return unrolled
@@ -126,10 +128,12 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, la
     packed[:, 2 : used - slot] = before[:, 2 + slot : used]
     observed = None
     if layout.missing_values:
-        held, counts = newest[:, :size], newest[:, size : 2 * size]
+        past = before[:, used - slot : used]
+        held, counts, ages = newest[:, :size], layout.counts(newest), layout.ages(newest)
         observed = features == features
-        held[:] = np.where(observed, features, before[:, used - slot : used - slot + size])
-        np.add(before[:, used - slot + size : used - slot + 2 * size], observed, out=counts)
+        held[:] = np.where(observed, features, past[:, :size])
+        np.add(layout.counts(past), observed, out=counts)
+        ages[:] = np.where(observed, 0.0, layout.ages(past) + elapsed[:, None])
     else:
         newest[:, :size] = features
     if first:  # the first observation of an episode has none before it
@@ -138,6 +142,7 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, la
         if observed is not None:
             held[begins[:, None] & ~observed] = 0.0
             counts[begins] = observed[begins]
+            ages[begins] = 0.0
     if layout.traces is not None:
         past = before[:, used - slot : used]
         newest[:, layout.observed_size : -1] = _summaries(layout, layout.traces, past, newest, observed, phase == 1)

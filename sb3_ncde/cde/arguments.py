@@ -36,7 +36,8 @@ class EncoderArguments:
     :param rates: whether the rates of change of the features are channels of the path
     :param path_in_field: whether f sees the path's value and rates beside z
     :param feature_size: size of the features that a linear map makes of z for the heads. null: z itself
-    :param feature_norm: what these pass through on their way to the heads: ``tanh``, ``layer_norm`` or ``none``
+    :param feature_norm: what these pass through on their way to the heads: ``layer_norm``; ``unit``, the same with a
+        length of 1 for all of them together; ``tanh``; ``none``
     :param skip: whether the newest features, their rates and the elapsed time also go to the heads, past the equation;
         with ``traces`` also the newest summary, and what z would be if a window began at the newest observation
     :param control_size: features wider than this (images) are projected to it by a learned linear map, and so is the
@@ -80,11 +81,11 @@ class EncoderArguments:
         check_choice("feature_norm", self.feature_norm, FEATURE_NORMS)
         for name in ("rtol", "atol"):
             check_positive(name, getattr(self, name), "the tolerance of an adaptive solver")
-        if self.feature_norm == "layer_norm" and (self.feature_size or self.latent_size) < 3:
+        if self.feature_norm in ("layer_norm", "unit") and (self.feature_size or self.latent_size) < 3:
             name = "latent_size" if self.feature_size is None else "feature_size"
             raise ValueError(
-                f"{name}={getattr(self, name)} with feature_norm='layer_norm': the norm leaves nothing of fewer than "
-                "3 numbers; use feature_norm='tanh'."
+                f"{name}={getattr(self, name)} with feature_norm={self.feature_norm!r}: the norm leaves nothing of "
+                "fewer than 3 numbers; use feature_norm='tanh'."
             )
         self._check_solver()
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch as th
 
 from sb3_ncde.acting.path import SHORTEST
+from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array, Integers
 from sb3_ncde.history.windows import Windows
 
@@ -15,9 +16,8 @@ class ControlPath(NamedTuple):
 
     :param increments: of each channel over each interval, (H-1, B, C); the channels are time (if it is one), the
         controls (scaled), with rates their rates, and with missing values the count of each feature
-    :param values: of the controls (not scaled), with rates their rates, and with missing values the age of each
-        feature (nominal steps since it was observed, or since the first knot) at the knots, (H, B, V); time is not
-        among them, so that nothing depends on when the episode began
+    :param values: of the controls (not scaled), with rates their rates, and with missing values log(1 + age) of each
+        feature, whose age are the nominal steps since it was observed, at the knots, (H, B, V); time is not among them
     :param steps: nominal steps that each interval takes, (H-1, B, 1)
     """
 
@@ -46,6 +46,7 @@ def control_path(
     rates: bool,
     time_scale: float | None = 1.0,
     counts: th.Tensor | None = None,
+    ages: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
@@ -62,40 +63,49 @@ def control_path(
     :param counts: how often each feature had been observed, (H, B, D), where values may be missing. The rate of a
         feature is then its change since it was observed before, over the time since (see :func:`between_observations`),
         and holds until it is observed again
+    :param ages: nominal steps since each feature was observed, or since the episode began, (H, B, D), likewise
     """
     if controls.device.type == "cpu" and not (controls.requires_grad or elapsed.requires_grad):
-        arrays = (controls.numpy(), elapsed.numpy(), scale.numpy(), None if counts is None else counts.numpy())
+        of_features = [None if part is None else part.numpy() for part in (counts, ages)]
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
-            return ControlPath(*map(th.from_numpy, path_of_data(*arrays, rates=rates, time_scale=time_scale)))
+            arrays = path_of_data(
+                controls.numpy(), elapsed.numpy(), scale.numpy(), *of_features, rates=rates, time_scale=time_scale
+            )
+            return ControlPath(*map(th.from_numpy, arrays))
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
     increments, values = [change * scale[:size]], [controls]
     if time_scale is not None:
         increments.insert(0, step * time_scale)
-    taken, ages = step, None
-    if counts is not None:
-        ages = since_observed(counts, step)
-        # A projection mixes features that were observed at different times: its rates are those of what is held.
-        if ages.shape[-1] == size:
-            taken = between_observations(counts, step, ages)
+    taken = step
+    # A projection mixes features that were observed at different times: its rates are those of what is held.
+    if counts is not None and ages is not None and ages.shape[-1] == size:
+        taken = between_observations(counts, step, ages)
     if rates:
         slopes = held(th.zeros_like(controls[:1]), backward_slope(change, taken) * scale[size:], taken)
         increments.append(slopes.diff(dim=0))
         values.append(slopes)
     if counts is not None and ages is not None:
         increments.append(counts.diff(dim=0))
-        values.append(ages)
+        values.append(ages.log1p())
     return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1), step)  # (H-1, B, C) and (H, B, V)
 
 
 def path_of_data(
-    controls: Array, elapsed: Array, scale: Array, counts: Array | None, *, rates: bool, time_scale: float | None
+    controls: Array,
+    elapsed: Array,
+    scale: Array,
+    counts: Array | None,
+    ages: Array | None,
+    *,
+    rates: bool,
+    time_scale: float | None,
 ) -> tuple[Array, Array, Array]:
     """Return what :func:`control_path` returns, in NumPy, for controls without gradient."""
     step = elapsed[1:, :, None]  # (H-1, B, 1)
     n_knots, n_windows, size = controls.shape
-    n_ages = 0 if counts is None else counts.shape[-1]
+    n_ages = 0 if ages is None else ages.shape[-1]
     n_values = size * (2 if rates else 1) + n_ages
     place = 0 if time_scale is None else 1
     increments = np.empty((n_knots - 1, n_windows, place + n_values), controls.dtype)
@@ -106,15 +116,12 @@ def path_of_data(
     if time_scale is not None:
         np.multiply(step[..., 0], time_scale, out=increments[..., 0])
     taken = step
-    if counts is not None:
+    if counts is not None and ages is not None:
         gained = counts[1:] - counts[:-1]
         increments[..., -n_ages:] = gained
-        time = np.zeros((n_knots, n_windows, 1), controls.dtype)
-        np.cumsum(step, axis=0, out=time[1:])
-        values[..., -n_ages:] = time - _newest(np.broadcast_to(time, counts.shape), gained > 0)
+        np.log1p(ages, out=values[..., -n_ages:])
         if n_ages == size:
-            again = (gained > 0) & (counts[:-1] > 0)
-            taken = np.where(again, step + values[:-1, :, -n_ages:], 0.0)
+            taken = np.where((gained > 0) & (counts[:-1] > 0), step + ages[:-1], 0.0)
     if rates:
         slopes = values[..., size : 2 * size]
         slopes[0] = 0.0
@@ -126,42 +133,18 @@ def path_of_data(
     return increments, values, step
 
 
-def _newest(at_knots: Array, counted: Array) -> Array:
-    """Return at every knot what stands at the newest knot that counts, (H, B, K); before any, at the first.
-
-    :param at_knots: (H, B, K)
-    :param counted: whether each knot but the first counts, (H-1, B, K)
-    """
-    knots = np.zeros(at_knots.shape, np.int64)
-    np.maximum.accumulate(np.where(counted, np.arange(1, len(at_knots))[:, None, None], 0), axis=0, out=knots[1:])
-    return np.take_along_axis(at_knots, knots, axis=0)
-
-
 def between_observations(counts: th.Tensor, step: th.Tensor, ages: th.Tensor) -> th.Tensor:
     """Return the nominal steps from a feature's observation before to its newest, where it has one, (H-1, B, D).
 
     They are 0 where it is not observed at the end of the interval, or was not observed before in the episode: a first
-    value has no rate. One that was observed last before the first knot counts as observed there.
+    value has no rate.
 
     :param counts: how often each feature had been observed, (H, B, D)
     :param step: nominal steps of each interval, (H-1, B, 1)
-    :param ages: of :func:`since_observed`
+    :param ages: nominal steps since each feature was observed, (H, B, D)
     """
     again = (counts.diff(dim=0) > 0) & (counts[:-1] > 0)
     return th.where(again, step + ages[:-1], 0.0)
-
-
-def since_observed(counts: th.Tensor, step: th.Tensor) -> th.Tensor:
-    """Return the nominal steps since each feature was observed, or since the first knot, (H, B, D).
-
-    :param counts: how often each feature had been observed, (H, B, D)
-    :param step: nominal steps of each interval, (H-1, B, 1)
-    """
-    time = th.cat((th.zeros_like(counts[:1, :, :1]), step.cumsum(dim=0)))  # (H, B, 1)
-    knots = th.arange(1, len(time), device=step.device).view(-1, 1, 1)
-    latest = th.where(counts.diff(dim=0) > 0, knots, 0).cummax(dim=0).values  # (H-1, B, D)
-    latest = th.cat((th.zeros_like(latest[:1]) if len(latest) else latest.new_zeros(counts.shape), latest))
-    return time - time.expand_as(counts).gather(0, latest)
 
 
 def backward_slope(change: th.Tensor, step: th.Tensor) -> th.Tensor:
@@ -187,13 +170,14 @@ def held(first: th.Tensor, values: th.Tensor, step: th.Tensor) -> th.Tensor:
 
 
 def newest_changes(
-    path: ControlPath, size: int, counts: Array | None, knot: Integers, window: Integers, rates: bool
+    path: ControlPath, size: int, slots: Array, layout: Layout, knot: Integers, window: Integers, rates: bool
 ) -> Array:
     """Return the unscaled changes, and with ``rates`` their rates, over the interval before each of some knots.
 
     :param path: through B windows, with K = ``size`` controls
     :param size: K
-    :param counts: how often each feature had been observed, (H, B, D), where values may be missing
+    :param slots: of the observations, but for elapsed times, (H, B, slot_size - 1)
+    :param layout: of the slots
     :param knot: at the end of each interval, at least 1, (rows,)
     :param window: that it is in, (rows,)
     :param rates: whether the rates are channels of the path
@@ -203,9 +187,10 @@ def newest_changes(
     now, before = (knot, window), (knot - 1, window)
     change = values[now][:, :size] - values[before][:, :size]
     taken = path.steps.numpy(force=True)[before]  # (rows, 1)
-    if counts is not None and counts.shape[-1] == size:  # else of a projection, as in control_path
-        again = (counts[now] > counts[before]) & (counts[before] > 0)
-        taken = np.where(again, taken + values[before][:, -size:], 0.0)
+    if layout.missing_values and layout.features_dim == size:  # else of a projection, as in control_path
+        earlier, counts = slots[before], layout.counts(slots[before])
+        again = (layout.counts(slots[now]) > counts) & (counts > 0)
+        taken = np.where(again, taken + layout.ages(earlier), 0.0)
     if not taken.all():
         change[np.broadcast_to(taken == 0, change.shape)] = np.nan
     return np.concatenate((change, change / np.maximum(taken, SHORTEST)), axis=1) if rates else change

@@ -1,5 +1,6 @@
 """What the heads see: the features that are read out of z, and the newest observation beside them."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,12 +13,26 @@ def layer_norm(features: th.Tensor) -> th.Tensor:
     return F.layer_norm(features, features.shape[-1:])
 
 
+def unit(features: th.Tensor) -> th.Tensor:
+    """Return features, (rows, size), as :func:`layer_norm` does, and divided by the root of their size.
+
+    So they are a vector of length 1: together as large as one number of order 1. Heads see few numbers beside them.
+    """
+    normed = layer_norm(features)
+    return normed / math.sqrt(features.shape[-1])
+
+
 def none(features: th.Tensor) -> th.Tensor:
     """Return the features as they are."""
     return features
 
 
-FEATURE_NORMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {"tanh": th.tanh, "layer_norm": layer_norm, "none": none}
+FEATURE_NORMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
+    "tanh": th.tanh,
+    "layer_norm": layer_norm,
+    "unit": unit,
+    "none": none,
+}
 """By name: of features (rows, size)."""
 
 

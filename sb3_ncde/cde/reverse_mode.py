@@ -4,6 +4,7 @@ The solve is discretised first and then differentiated, so that the gradient is 
 z passes through on its way to the heads is here as well.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -279,9 +280,16 @@ def _layer_norm(rows: Array) -> tuple[Array, Pullback]:
     return out, pullback
 
 
+def _unit(rows: Array) -> tuple[Array, Pullback]:
+    out, pullback = _layer_norm(rows)
+    root = math.sqrt(rows.shape[1])
+    return out / root, lambda gradient: pullback(gradient / root)
+
+
 NORMS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
     "tanh": _tanh,
     "layer_norm": _layer_norm,
+    "unit": _unit,
     "none": lambda rows: (rows, lambda gradient: gradient),
 }
 """By the names of :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: outputs for features (rows, size), and their pullback.

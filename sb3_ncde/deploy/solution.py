@@ -81,7 +81,7 @@ def _begin(xp: Any, layout: Layout, weights: Weights, knot: Knot, summary: list[
     """Return z of a window that begins at an observation, (N, Z)."""
     start = [knot.controls]
     if layout.missing_values:
-        start.append(xp.minimum(knot.slot[:, layout.features_dim : layout.observed_size], 1.0))
+        start += [xp.minimum(layout.counts(knot.slot), 1.0), xp.log(1.0 + layout.ages(knot.slot))]
     start.extend(summary)
     return _relu_mlp(xp, xp.concat(start, axis=1), weights.initial)
 
@@ -92,8 +92,10 @@ def _features(xp: Any, description: Description, weights: Weights, z: Any) -> An
         z = _linear(xp, z, weights.read_out)
     if description.feature_norm == "tanh":
         return xp.tanh(z)
-    if description.feature_norm == "layer_norm":
-        return normed(xp, z, (weights.read_out or weights.initial[-1]).bias.shape[0])
+    if description.feature_norm in ("layer_norm", "unit"):
+        size = (weights.read_out or weights.initial[-1]).bias.shape[0]
+        z = normed(xp, z, size)
+        return z if description.feature_norm == "layer_norm" else z * size**-0.5
     return z
 
 
@@ -122,12 +124,10 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
 
     The channels are those of :class:`sb3_ncde.cde.path.ControlPath`.
     """
-    size, dim, n_ages = description.control_dim, description.layout.features_dim, description.ages_dim
+    size, layout, n_ages = description.control_dim, description.layout, description.ages_dim
     scale = weights.scale
     rates = 0.0 * knots[0].controls
-    ages = 0.0 * knots[0].slot[:, dim : dim + n_ages]
-    shown = _joined(xp, [knots[0].controls, rates, ages], description)
-    values, increments = [shown], []
+    values, increments = [_values(xp, knots[0], rates, description)], []
     for knot, before in zip(knots[1:], knots, strict=False):
         change, taken = knot.controls - before.controls, knot.elapsed
         moved = [change * scale[:size]]
@@ -135,11 +135,10 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
             moved.insert(0, knot.elapsed * description.time_scale)
         gained = None
         if n_ages:
-            counts, counts_before = (part.slot[:, dim : dim + n_ages] for part in (knot, before))
+            counts, counts_before = (layout.counts(part.slot) for part in (knot, before))
             gained = counts - counts_before
-            since = ages + knot.elapsed
-            ages = xp.where(gained > 0, 0.0, since)
             if n_ages == size:
+                since = layout.ages(before.slot) + knot.elapsed
                 taken = xp.where((gained > 0) & (counts_before > 0), since, 0.0)
         if description.rates:
             slopes = change * (scale[size:] / xp.maximum(taken, SHORTEST))
@@ -148,15 +147,14 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
         if gained is not None:
             moved.append(gained)
         increments.append(xp.concat(moved, axis=1))
-        values.append(_joined(xp, [knot.controls, rates, ages], description))
+        values.append(_values(xp, knot, rates, description))
     return values, increments
 
 
-def _joined(xp: Any, parts: list[Any], description: Description) -> Any:
-    """Return controls, rates and ages, as far as they are among the path's values."""
-    controls, rates, ages = parts
-    shown = [controls, *([rates] if description.rates else []), *([ages] if description.ages_dim else [])]
-    return xp.concat(shown, axis=1)
+def _values(xp: Any, knot: Knot, rates: Any, description: Description) -> Any:
+    """Return the path's values at a knot: controls, rates and ages, as far as they are among them, (N, V)."""
+    ages = [xp.log(1.0 + description.layout.ages(knot.slot))] if description.ages_dim else []
+    return xp.concat([knot.controls, *([rates] if description.rates else []), *ages], axis=1)
 
 
 def _summary(xp: Any, layout: Layout, weights: Weights, knot: Knot) -> list[Any]:
