@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     ),
     "critic that sees more": (
         partial(walks, observation="dict", action_space=DISCRETE),
-        lambda env: recurrent("MultiInputNCDEPolicy", env, time_key="time", critic_keys=["flag"]),
+        lambda env: recurrent("MultiInputNCDEPolicy", env, time_key="time", critic_keys=["flag"], feature_norm="unit"),
     ),
     "PPO, several discrete observations": (
         partial(walks, observation="multi_discrete", action_space=DISCRETE),

@@ -160,9 +160,9 @@ def test_the_path_of_data_is_that_of_learned_features(
     controls = th.from_numpy(rng.normal(size=(points, windows, D)))
     elapsed = th.from_numpy(rng.choice([0.0, 0.05, 1.0], size=(points, windows)))
     scale = th.from_numpy(rng.uniform(0.5, 2.0, 2 * D))
-    counts = th.from_numpy(rng.integers(0, 2, (points, windows, D)).cumsum(0).astype(float)) if counted else None
-    ages = th.from_numpy(rng.exponential(size=(points, windows, D))) if counted else None
-    arguments = (elapsed, scale, rates, 0.5 if timed else None, counts, ages)
+    counts = th.from_numpy(rng.integers(0, 2, (points, windows, D)).cumsum(0).astype(float))
+    ages = th.from_numpy(rng.exponential(size=(points, windows, D)))
+    arguments = (elapsed, scale, rates, 0.5 if timed else None, (counts, ages) if counted else None)
     data, learned = control_path(controls, *arguments), control_path(controls.clone().requires_grad_(), *arguments)
     for numbers, expected in zip(data, learned, strict=True):
         th.testing.assert_close(numbers, expected.detach(), rtol=1e-12, atol=1e-12)

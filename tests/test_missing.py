@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -300,3 +300,27 @@ def test_other_values_that_are_not_finite_are_refused(
     observation[column] = value
     with pytest.raises(ValueError, match=message):
         model.predict(observation)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**16), missing=st.floats(0.2, 0.9), timestamps=st.booleans(), n_steps=st.integers(1, 6))
+def test_gradients_of_time_are_those_of_finite_differences(
+    seed: int, missing: float, timestamps: bool, n_steps: int
+) -> None:
+    """Through elapsed times, rates and ages, those of a state before included."""
+    rng = np.random.default_rng(seed)
+    th.manual_seed(seed)
+    history = ObservationHistory(3, 2, D, timestamps=timestamps, missing_values=True)
+    encoder = NeuralCDE(history, EncoderArguments(latent_size=4, feature_norm="tanh")).double()
+    th.nn.init.constant_(dict(encoder.initial.named_parameters())["0.bias"], 5.0)  # away from kinks
+    sequences = random_gaps(rng, 1, 2 + n_steps, missing)[0]
+    time = th.from_numpy(rng.uniform(0.3, 2.0, 2 + n_steps)).requires_grad_()
+
+    def encode(time: th.Tensor) -> th.Tensor:
+        shown = time.cumsum(0) if timestamps else time
+        rows = th.cat((sequences[:, :D], shown[:, None]), dim=1)
+        zeros = th.zeros(1, 1, encoder.hidden_size, dtype=th.float64)
+        before, state = encoder.unroll(rows[:2], (zeros, zeros), th.tensor([1.0, 0.0]))
+        return th.cat((before, encoder.unroll(rows[2:], state, th.zeros(n_steps))[0]))
+
+    assert th.autograd.gradcheck(encode, (time,), eps=1e-6, atol=1e-6, rtol=1e-5, check_undefined_grad=False)

@@ -56,6 +56,8 @@ def follows(before: Array, after: Array, layout: Layout) -> npt.NDArray[np.bool_
 def continued(before: Array, after: Array, layout: Layout) -> Array:
     """Return histories, (N, P), whose newest held values and summary are made anew of the histories before.
 
+    All else of the newest slot (counts, ages, times) does not change with what observations are normalised by.
+
     :param before: histories, (N, P)
     :param after: the same with one more observation, (N, P)
     """

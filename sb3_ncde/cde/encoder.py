@@ -71,8 +71,8 @@ class NeuralCDE(nn.Module):
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
         scaled_dim = 2 * self.control_dim if arguments.rates else self.control_dim
         self.increment_scale = IncrementScale(scaled_dim)
-        counts_dim = features_dim if history.missing_values else 0
-        values_dim = scaled_dim + counts_dim
+        missing_dim = features_dim if history.missing_values else 0
+        values_dim = scaled_dim + missing_dim
         self.summary = None
         if history.layout.traces is not None:
             # Of observations that are too wide for the path, the summary is wider still.
@@ -81,7 +81,7 @@ class NeuralCDE(nn.Module):
         summary_dim = 0 if self.summary is None else self.summary.size
         initial_layers = [arguments.initial_width] * arguments.initial_depth
         self.initial = nn.Sequential(
-            *create_mlp(self.control_dim + 2 * counts_dim + summary_dim, latent_size, initial_layers)
+            *create_mlp(self.control_dim + 2 * missing_dim + summary_dim, latent_size, initial_layers)
         )
         self.field = VectorField(
             latent_size,
@@ -270,8 +270,8 @@ class NeuralCDE(nn.Module):
         scale = self.increment_scale.scale
         time_scale = self.time_scale if self.arguments.time_channel else None
         control, layout = self._control(self._held(features)), self.history.layout
-        counts, ages = layout.counts(features), layout.ages(features)
-        return control_path(control, elapsed, scale, self.arguments.rates, time_scale, counts, ages)
+        known = (layout.counts(features), layout.ages(features)) if layout.missing_values else None
+        return control_path(control, elapsed, scale, self.arguments.rates, time_scale, known)
 
     def _solve(
         self,

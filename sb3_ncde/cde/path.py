@@ -17,7 +17,8 @@ class ControlPath(NamedTuple):
     :param increments: of each channel over each interval, (H-1, B, C); the channels are time (if it is one), the
         controls (scaled), with rates their rates, and with missing values the count of each feature
     :param values: of the controls (not scaled), with rates their rates, and with missing values log(1 + age) of each
-        feature, whose age are the nominal steps since it was observed, at the knots, (H, B, V); time is not among them
+        feature, at the knots, (H, B, V). An age is the nominal steps since the feature was observed, or since the
+        episode began; time is not among the values
     :param steps: nominal steps that each interval takes, (H-1, B, 1)
     """
 
@@ -45,8 +46,7 @@ def control_path(
     scale: th.Tensor,
     rates: bool,
     time_scale: float | None = 1.0,
-    counts: th.Tensor | None = None,
-    ages: th.Tensor | None = None,
+    known: tuple[th.Tensor, th.Tensor] | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
@@ -60,18 +60,17 @@ def control_path(
     :param scale: of the changes and, with rates, the rates of each control, (V,)
     :param rates: whether the rates are channels of the path
     :param time_scale: what a nominal step counts in the channel of time; None: time is no channel
-    :param counts: how often each feature had been observed, (H, B, D), where values may be missing. The rate of a
-        feature is then its change since it was observed before, over the time since (see :func:`between_observations`),
-        and holds until it is observed again
-    :param ages: nominal steps since each feature was observed, or since the episode began, (H, B, D), likewise
+    :param known: where values may be missing, how often each feature had been observed, and its age, (H, B, D) each.
+        The rate of a feature is then its change since it was observed before, over the time since (see
+        :func:`between_observations`), and holds until it is observed again
     """
     if controls.device.type == "cpu" and not (controls.requires_grad or elapsed.requires_grad):
-        of_features = [None if part is None else part.numpy() for part in (counts, ages)]
+        data = (controls.numpy(), elapsed.numpy(), scale.numpy())
+        of_features = None if known is None else (known[0].numpy(), known[1].numpy())
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
-            arrays = path_of_data(
-                controls.numpy(), elapsed.numpy(), scale.numpy(), *of_features, rates=rates, time_scale=time_scale
+            return ControlPath(
+                *map(th.from_numpy, path_of_data(*data, of_features, rates=rates, time_scale=time_scale))
             )
-            return ControlPath(*map(th.from_numpy, arrays))
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
@@ -80,13 +79,14 @@ def control_path(
         increments.insert(0, step * time_scale)
     taken = step
     # A projection mixes features that were observed at different times: its rates are those of what is held.
-    if counts is not None and ages is not None and ages.shape[-1] == size:
-        taken = between_observations(counts, step, ages)
+    if known is not None and known[0].shape[-1] == size:
+        taken = between_observations(*known, step)
     if rates:
         slopes = held(th.zeros_like(controls[:1]), backward_slope(change, taken) * scale[size:], taken)
         increments.append(slopes.diff(dim=0))
         values.append(slopes)
-    if counts is not None and ages is not None:
+    if known is not None:
+        counts, ages = known
         increments.append(counts.diff(dim=0))
         values.append(ages.log1p())
     return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1), step)  # (H-1, B, C) and (H, B, V)
@@ -96,8 +96,7 @@ def path_of_data(
     controls: Array,
     elapsed: Array,
     scale: Array,
-    counts: Array | None,
-    ages: Array | None,
+    known: tuple[Array, Array] | None,
     *,
     rates: bool,
     time_scale: float | None,
@@ -105,7 +104,7 @@ def path_of_data(
     """Return what :func:`control_path` returns, in NumPy, for controls without gradient."""
     step = elapsed[1:, :, None]  # (H-1, B, 1)
     n_knots, n_windows, size = controls.shape
-    n_ages = 0 if ages is None else ages.shape[-1]
+    n_ages = 0 if known is None else known[0].shape[-1]
     n_values = size * (2 if rates else 1) + n_ages
     place = 0 if time_scale is None else 1
     increments = np.empty((n_knots - 1, n_windows, place + n_values), controls.dtype)
@@ -116,7 +115,8 @@ def path_of_data(
     if time_scale is not None:
         np.multiply(step[..., 0], time_scale, out=increments[..., 0])
     taken = step
-    if counts is not None and ages is not None:
+    if known is not None:
+        counts, ages = known
         gained = counts[1:] - counts[:-1]
         increments[..., -n_ages:] = gained
         np.log1p(ages, out=values[..., -n_ages:])
@@ -133,15 +133,15 @@ def path_of_data(
     return increments, values, step
 
 
-def between_observations(counts: th.Tensor, step: th.Tensor, ages: th.Tensor) -> th.Tensor:
+def between_observations(counts: th.Tensor, ages: th.Tensor, step: th.Tensor) -> th.Tensor:
     """Return the nominal steps from a feature's observation before to its newest, where it has one, (H-1, B, D).
 
     They are 0 where it is not observed at the end of the interval, or was not observed before in the episode: a first
     value has no rate.
 
     :param counts: how often each feature had been observed, (H, B, D)
-    :param step: nominal steps of each interval, (H-1, B, 1)
     :param ages: nominal steps since each feature was observed, (H, B, D)
+    :param step: nominal steps of each interval, (H-1, B, 1)
     """
     again = (counts.diff(dim=0) > 0) & (counts[:-1] > 0)
     return th.where(again, step + ages[:-1], 0.0)

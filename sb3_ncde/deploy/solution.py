@@ -152,9 +152,11 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
 
 
 def _values(xp: Any, knot: Knot, rates: Any, description: Description) -> Any:
-    """Return the path's values at a knot: controls, rates and ages, as far as they are among them, (N, V)."""
-    ages = [xp.log(1.0 + description.layout.ages(knot.slot))] if description.ages_dim else []
-    return xp.concat([knot.controls, *([rates] if description.rates else []), *ages], axis=1)
+    """Return the path's values at a knot, those of :class:`sb3_ncde.cde.path.ControlPath`, (N, V)."""
+    parts = [knot.controls, *([rates] if description.rates else [])]
+    if description.ages_dim:
+        parts.append(xp.log(1.0 + description.layout.ages(knot.slot)))
+    return xp.concat(parts, axis=1)
 
 
 def _summary(xp: Any, layout: Layout, weights: Weights, knot: Knot) -> list[Any]:
@@ -163,7 +165,8 @@ def _summary(xp: Any, layout: Layout, weights: Weights, knot: Knot) -> list[Any]
     if traces is None:
         return []
     groups = [slot[:, begin + place * size : begin + (place + 1) * size] for place in range(traces.n_groups)]
-    counts = slot[:, size : 2 * size] if layout.missing_values else slot[:, layout.slot_size - 2 : layout.slot_size - 1]
+    last = slot[:, layout.slot_size - 2 : layout.slot_size - 1]
+    counts = layout.counts(slot) if layout.missing_values else last
     first, mean, remainder, *filters = groups
     sums = (mean.astype(xp.float64) + remainder.astype(xp.float64)) * counts.astype(xp.float64)
     levels = [first + departure for departure in filters]

@@ -135,15 +135,22 @@ class ObservationHistory:
         """
         _, last_time, slots = self.unpack(state)
         constant = th.from_numpy(line[:, self.rule.history_length :]).to(slots.device)
-        if source is not None:
-            place, size = th.from_numpy(source).to(slots.device), self.features_dim
-            value = th.where(place >= 0, features.gather(1, place.clamp(min=0)), constant[..., :size])
-            features = th.where(place == _CARRIED, slots[:, -1:, :size], value)
-        features = th.cat((features, constant[..., self.features_dim : -1]), dim=-1)
         if self.timestamps:
             time = time.diff(dim=1, prepend=last_time.unsqueeze(1))
-        elapsed = (time * th.from_numpy(seen > 1).to(time) / self.unit).clamp(min=0.0)
-        return th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
+        elapsed = (time * th.from_numpy(seen > 1).to(time) / self.unit).clamp(min=0.0).unsqueeze(-1)  # (N, T, 1)
+        parts, size = [features], self.features_dim
+        if source is not None:
+            place = th.from_numpy(source).to(slots.device)
+            value = th.where(place >= 0, features.gather(1, place.clamp(min=0)), constant[..., :size])
+            parts = [th.where(place == _CARRIED, slots[:, -1:, :size], value), constant[..., size : 2 * size]]
+            # An age is what has passed since the value's step, the episode's first, or that of before these steps.
+            began = th.from_numpy(np.arange(seen.shape[1]) - seen + 1).to(place).unsqueeze(-1)
+            since = th.where(place == _NEVER, began, place)  # (N, T, D)
+            now = elapsed.cumsum(dim=1).expand_as(value)
+            last = th.where(since >= 0, now.gather(1, since.clamp(min=0)), -self.layout.ages(slots[:, -1:]))
+            parts.append(now - last)
+        seen_so_far = constant[..., self.layout.observed_size : -1]
+        return th.cat((slots, th.cat((*parts, seen_so_far, elapsed), dim=-1)), dim=1)
 
     def _packed_with_gradient(self, slots: th.Tensor, time: th.Tensor, packed: Array, used: Array) -> State:
         """Return histories once more with the gradients of slots, (N, H, slot_size), and of their time, (N, 1)."""
