@@ -30,13 +30,15 @@ from sb3_ncde.quickstart import normalize
 MIXED = 0
 """Stands for the sampling of training among the periods."""
 IRREGULAR = "sb3_ncde/IrregularPendulumNoVel-v1"
+NORM = {"feature_norm": "layer_norm"}
+"""That of the entry when these were measured."""
 TASKS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "CartPoleNoVel": ("sb3_ncde/CartPoleNoVel-v1", {}, (MIXED,)),
     "PendulumNoVel": ("sb3_ncde/PendulumNoVel-v1", {}, (MIXED,)),
     "MountainCarContinuousNoVel": ("sb3_ncde/MountainCarContinuousNoVel-v1", {}, (MIXED,)),
-    "IrregularPendulumNoVel, H = 3": (IRREGULAR, {}, (MIXED, 1, 2, 3, 5)),
-    "IrregularPendulumNoVel, H = 8": (IRREGULAR, {"history_length": 8, "hop_length": 4}, (MIXED, 1, 2, 3, 5)),
-    "IrregularPendulumNoVel, H = 16": (IRREGULAR, {"history_length": 16, "hop_length": 8}, (MIXED, 1, 2, 3, 5)),
+    "IrregularPendulumNoVel, H = 3": (IRREGULAR, NORM, (MIXED, 1, 2, 3, 5)),
+    "IrregularPendulumNoVel, H = 8": (IRREGULAR, NORM | {"history_length": 8, "hop_length": 4}, (MIXED, 1, 2, 3, 5)),
+    "IrregularPendulumNoVel, H = 16": (IRREGULAR, NORM | {"history_length": 16, "hop_length": 8}, (MIXED, 1, 2, 3, 5)),
 }
 """Environment, arguments beside those of its settings, and steps of physics per observation that are evaluated."""
 SETTINGS = {"sb3_ncde/MountainCarContinuousNoVel-v1": "MountainCarContinuousNoVel-v0"}
