@@ -320,7 +320,7 @@ def test_failed_solves_prune_their_trial(
         {},
         {"interpolation": "hermite", "solver": "rk4"},
         {"interpolation": "hermite", "solver": "dopri5", "adjoint": True},
-        {"solver": "bosh3"},
+        {"solver": "bosh3", "feature_norm": "tanh"},
         {"interpolation": "rectilinear", "value_width": 32},
         {"time_key": 0, "time_channel": False},
         {"feature_size": 3, "hop_length": 8, "history_length": 8, "dt": 0.05},

@@ -33,7 +33,8 @@ from sb3_ncde import HistoryReplayBuffer, NCDEExtractor, cli  # noqa: E402
 from sb3_ncde.history.arguments import HistoryArguments  # noqa: E402
 from sb3_ncde.history.space import HistorySpace  # noqa: E402
 from sb3_ncde.zoo.config_entry import as_mapping, in_numbers  # noqa: E402
-from sb3_ncde.zoo.memory import SIZES, convert_memory_params, has_memory, sample_memory_params  # noqa: E402
+from sb3_ncde.zoo.memory import convert_memory_params, has_memory, sample_memory_params  # noqa: E402
+from sb3_ncde.zoo.sampler import ENCODER  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of rl_zoo3 and what it imports
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -165,7 +166,8 @@ def test_what_is_for_ppo_ncde_is_not_ignored(call: Command) -> None:
 
 TUNED = {
     ("qrdqn", "sb3_ncde/CartPoleNoVel-v1"): {
-        *("learning_rate", "batch_size", "target_update_interval", "train_freq", "gradient_steps")
+        *("learning_rate", "batch_size", "target_update_interval", "train_freq", "gradient_steps"),
+        "replay_buffer_kwargs",
     },
     ("sac", "sb3_ncde/MountainCarContinuousNoVel-v1"): {"gamma"},
     ("sac", "sb3_ncde/IrregularPendulumNoVel-v1"): {"gamma", "n_timesteps"},
@@ -209,7 +211,7 @@ def test_trials_keep_the_memory_and_can_be_trained_again(call: Command) -> None:
         assert encoders_of(agent)
         for extractor in encoders_of(agent):
             arguments = vars(extractor.encoder.arguments)
-            assert {name: arguments[name] for name in SIZES} == {name: trial.params[name] for name in SIZES}
+            assert {name: arguments[name] for name in ENCODER} == {name: trial.params[name] for name in ENCODER}
     common = f"--algo sac --env {PENDULUM} --gym-packages sb3_ncde -f logs"
     assert "Mean reward" in call("rl_zoo3.enjoy", f"{common} --no-render -n 250")
 
@@ -219,7 +221,7 @@ def test_entries_without_memory_are_the_zoo_s(call: Command, tmp_path: Path) -> 
     options = "--algo sac --env Pendulum-v1 --conf-file plain.yml --study-name plain --storage sqlite:///studies.db"
     call("tune", f"{options} --max-total-trials 2 --eval-episodes 1 --n-evaluations 1 --no-optim-plots")
     trial = optuna.load_study(study_name="plain", storage="sqlite:///studies.db").trials[1]
-    assert not trial.params.keys() & set(SIZES)
+    assert not trial.params.keys() & set(ENCODER)
     output = call("train", f"{options} --trial-id 1 --eval-freq -1")
     assert "Loading from Optuna study" in output
     agent = agent_of("sac", "Pendulum-v1", 2)
@@ -251,7 +253,7 @@ def test_a_trial_is_what_is_trained_again(algo: str, seed: int) -> None:
         assert isinstance(noise, ActionNoise) == ("noise_std" in converted)
         converted.pop("noise_std", None)
         assert sampled == converted
-        assert not sampled.keys() & set(SIZES)
+        assert not sampled.keys() & set(ENCODER)
         assert sampled["replay_buffer_kwargs"] == {"n_steps": 3, "gamma": sampled["gamma"]}
         policy_kwargs = sampled["policy_kwargs"]
         assert policy_kwargs["activation_fn"] is nn.Tanh

@@ -1,4 +1,4 @@
-"""The RL Zoo's own algorithms with memory: their settings of this package, and trials that keep and size the memory.
+"""The RL Zoo's own algorithms with memory: their settings of this package, and trials that keep and sample the memory.
 
 The RL Zoo lets the ``policy_kwargs`` that it samples replace those of the entry, the features extractor among them.
 """
@@ -18,10 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_wr
 from sb3_ncde.torch_layers import NCDEExtractor
 from sb3_ncde.vec_history import VecHistory, refuse_normalized_histories
 from sb3_ncde.zoo.config_entry import as_mapping
-from sb3_ncde.zoo.sampler import suggest_encoder
-
-SIZES = ("latent_size", "field_width", "rates", "skip")
-"""Arguments of NCDEExtractor that are sampled."""
+from sb3_ncde.zoo.sampler import ENCODER, suggest_encoder
 
 
 def refuse_inner_statistics(env: VecEnv) -> None:
@@ -37,8 +34,8 @@ def refuse_inner_statistics(env: VecEnv) -> None:
 class MemoryExperimentManager(ExperimentManager):
     """Experiment manager of the RL Zoo's own algorithms, which knows the entries with memory.
 
-    Trials of an entry with NCDEExtractor keep its ``policy_kwargs``, and sample sizes of the extractor beside what the
-    RL Zoo samples for the algorithm. All other entries are left to the RL Zoo. Without ``--conf-file`` the settings are
+    Trials of an entry with NCDEExtractor keep its ``policy_kwargs``, and sample arguments of it beside what the RL Zoo
+    samples for the algorithm. All other entries are left to the RL Zoo. Without ``--conf-file`` the settings are
     those of this package, for the environments that it has an entry for.
     """
 
@@ -134,17 +131,17 @@ def convert_memory_params(
     :param entry: of the configuration
     :param params: of a trial of :func:`sample_memory_params`
     """
-    others = {name: value for name, value in params.items() if name not in SIZES}
+    others = {name: value for name, value in params.items() if name not in ENCODER}
     if others.get("noise_type", "") is None:  # to the RL Zoo's sampler: the entry's noise; to its algorithms: an error
         del others["noise_type"], others["noise_std"]
     return _laid_over(entry, stock(others), params)
 
 
 def _laid_over(entry: Mapping[str, Any], sampled: dict[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the RL Zoo has sampled, with the entry's ``policy_kwargs`` under it and the extractor's sizes."""
+    """Return what the RL Zoo has sampled, with the entry's ``policy_kwargs`` under it and the extractor's arguments."""
     policy_kwargs = as_mapping(entry["policy_kwargs"])
-    sizes = {name: params[name] for name in SIZES if name in params}
-    extractor = as_mapping(policy_kwargs.get("features_extractor_kwargs")) | sizes
+    chosen = {name: params[name] for name in ENCODER if name in params}
+    extractor = as_mapping(policy_kwargs.get("features_extractor_kwargs")) | chosen
     whole = policy_kwargs | sampled.get("policy_kwargs", {}) | {"features_extractor_kwargs": extractor}
     buffer = as_mapping(entry.get("replay_buffer_kwargs"))
     if "gamma" in buffer:  # of n-step returns, which has to be the algorithm's

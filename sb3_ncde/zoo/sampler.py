@@ -11,7 +11,10 @@ from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS
 from sb3_ncde.hyperparams import with_schedules
 
 PPO = ("learning_rate", "ent_coef", "clip_range", "n_epochs", "max_grad_norm")
-POLICY = ("history_length", "latent_size", "field_width", "field_depth", "solver", "rates", "skip")
+ENCODER = ("latent_size", "field_width", "feature_norm", "rates", "skip")
+"""Arguments of the encoder that are sampled, for any algorithm."""
+POLICY = ("history_length", "field_depth", "solver", *ENCODER)
+NORMS = ["layer_norm", "unit"]
 
 
 def sample_ppo_ncde_params(
@@ -54,13 +57,15 @@ def sample_ppo_ncde_params(
 
 
 def suggest_encoder(trial: optuna.Trial, fixed: Mapping[str, Any]) -> None:
-    """Ask a trial for what is sampled of an encoder for any algorithm: latent_size, field_width, rates, skip.
+    """Ask a trial for what is sampled of an encoder for any algorithm: those of :data:`ENCODER`.
 
     :param trial: that the values are asked of
     :param fixed: arguments of the encoder in the configuration
     """
     trial.suggest_categorical("latent_size", [8, 16, 32])
     trial.suggest_categorical("field_width", [16, 32, 64])
+    if fixed.get("feature_norm", NORMS[0]) in NORMS:
+        trial.suggest_categorical("feature_norm", NORMS)
     if fixed.get("time_channel", True):  # else the time may be seen by these alone
         trial.suggest_categorical("rates", [True, False])
         trial.suggest_categorical("skip", [True, False])
