@@ -36,8 +36,8 @@ class EncoderArguments:
     :param rates: whether the rates of change of the features are channels of the path
     :param path_in_field: whether f sees the path's value and rates beside z
     :param feature_size: size of the features that a linear map makes of z for the heads. null: z itself
-    :param feature_norm: what these pass through on their way to the heads: ``layer_norm``; ``unit``, the same with a
-        length of 1 for all of them together; ``tanh``; ``none``
+    :param feature_norm: what these pass through on their way to the heads: ``layer_norm``; ``unit``, the same
+        divided by the root of their number, so that together they have length 1; ``tanh``; ``none``
     :param skip: whether the newest features, their rates and the elapsed time also go to the heads, past the equation;
         with ``traces`` also the newest summary, and what z would be if a window began at the newest observation
     :param control_size: features wider than this (images) are projected to it by a learned linear map, and so is the
