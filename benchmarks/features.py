@@ -67,20 +67,18 @@ class Features(gym.ObservationWrapper[Any, Any, Any]):
         self.age = np.where(observed, 0.0, since)
         self.times_observed += observed
         parts = [self.held, self.rate, *self._shown(elapsed), *([observed, self.age] if self.missing else [])]
-        return parts if self.traces is None else [*parts, self._traced(self.traces, before, observed, elapsed, since)]
+        return parts if self.traces is None else [*parts, self._traced(self.traces, before, observed, elapsed)]
 
-    def _traced(self, traces: Traces, before: Any, observed: Any, elapsed: float, since: Any) -> Any:
+    def _traced(self, traces: Traces, before: Any, observed: Any, elapsed: float) -> Any:
         """Return the traces after this observation, (values_size,); N and T are 1."""
         counts = self.times_observed if self.missing else self.times_observed[:1]
-        unit = self.dt if self.timed else 1.0
-        steps, since = (0.0 if self.begins else time / unit for time in (elapsed, since))
+        steps = 0.0 if self.begins else elapsed / self.dt if self.timed else 1.0
         self.summary = traces.unroll(
             self.summary,
             np.stack((before, self.held))[None],
             counts[None, None],
             observed[None, None] if self.missing else None,
             np.full((1, 1, 1), steps),
-            np.broadcast_to(since, (1, 1, self.n_columns)),
             np.full((1, 1, 1), self.begins),
         )[:, 0]
         return traces.values(self.summary[0], self.times_observed if self.missing else None)

@@ -65,7 +65,8 @@ class NCDEArguments(EncoderArguments, HistoryArguments):
         check_type("share_encoder", self.share_encoder, bool | None, "true, false or null")
         check_type("action_mask_key", self.action_mask_key, str | None, "a key of a Dict observation")
         self._check_critic()
-        if self.time_key is not None and not (self.time_channel or self.rates or self.skip or self.missing_values):
+        ages = self.missing_values and self.path_in_field
+        if self.time_key is not None and not (self.time_channel or self.rates or self.skip or ages):
             raise ValueError(
                 f"time_key={self.time_key!r} with time_channel=False, rates=False and skip=False: the agent would not "
                 "see the time. Leave time_channel=True."

@@ -54,8 +54,9 @@ class Summary:
         first = np.array([values[0][1] if values else 0.0 for values in each])
         mean = [np.mean([value for _, value in values]) if values else 0.0 for values in each]
         filters = [[self._filter(values, constant) for values in each] for constant in self.constants]
+        last = [self.now - (values[-1][0] if values else 0.0) for values in each]
         kept = [np.array(levels) - first for levels in filters]
-        return np.concatenate([first, mean, 0 * first, *kept, [] if self.missing_values else [float(self.rows)]])
+        return np.concatenate([first, mean, 0 * first, *kept, last if self.missing_values else [float(self.rows)]])
 
     def _filter(self, values: list[tuple[float, float]], constant: float) -> float:
         """Return the filter at the present: straight from value to value, and the last one holds."""
@@ -79,7 +80,7 @@ def by_hand(episode: list[Any], space: Any) -> Array:
     timestamps = arguments.time_key is not None and arguments.time_kind == "timestamp"
     window: list[Any] = []
     held = np.zeros(layout.features_dim, np.float32)
-    count, age = np.zeros((2, layout.features_dim), np.float32)
+    count = np.zeros(layout.features_dim, np.float32)
     last = None
     traces = Summary(arguments.time_constants, arguments.missing_values)
     for number, (features, time) in enumerate(episode):
@@ -93,8 +94,7 @@ def by_hand(episode: list[Any], space: Any) -> Array:
         seen = ~np.isnan(features)
         held = np.where(seen, features, held)
         count = count + seen
-        age = np.where(seen, np.float32(0.0), age + elapsed)
-        slot = [held, count, age] if arguments.missing_values else [held]
+        slot = [held, count] if arguments.missing_values else [held]
         if arguments.time_constants is not None:
             slot.append(traces.after(features, seen, float(elapsed)))
         window.append(np.concatenate((*slot, [elapsed])))

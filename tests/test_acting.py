@@ -103,9 +103,9 @@ def test_a_step_is_that_of_pytorch(encoder: NeuralCDE, n_seq: int, n_steps: int,
     assert step.dtype == th.float32
     rounding = (unrolled - exact).abs().max()
     assert (step - exact).abs().max() <= 1e-5 * exact.abs().max().clamp(min=1.0) + 50 * rounding
-    if encoder.history.layout.traces is None and not encoder.history.missing_values:
+    if encoder.history.layout.traces is None:
         assert all(map(th.equal, state, after))
-    else:  # filters and ages are rounded to float32 at each step, and once in a sequence
+    else:  # whose filters are rounded to float32 at each step, and once in a sequence
         for stepped, at_once in zip(state, after, strict=True):
             th.testing.assert_close(stepped, at_once, rtol=1e-5, atol=1e-5)
 
@@ -160,9 +160,8 @@ def test_the_path_of_data_is_that_of_learned_features(
     controls = th.from_numpy(rng.normal(size=(points, windows, D)))
     elapsed = th.from_numpy(rng.choice([0.0, 0.05, 1.0], size=(points, windows)))
     scale = th.from_numpy(rng.uniform(0.5, 2.0, 2 * D))
-    counts = th.from_numpy(rng.integers(0, 2, (points, windows, D)).cumsum(0).astype(float))
-    ages = th.from_numpy(rng.exponential(size=(points, windows, D)))
-    arguments = (elapsed, scale, rates, 0.5 if timed else None, (counts, ages) if counted else None)
+    counts = th.from_numpy(rng.integers(0, 2, (points, windows, D)).cumsum(0).astype(float)) if counted else None
+    arguments = (elapsed, scale, rates, 0.5 if timed else None, counts)
     data, learned = control_path(controls, *arguments), control_path(controls.clone().requires_grad_(), *arguments)
     for numbers, expected in zip(data, learned, strict=True):
         th.testing.assert_close(numbers, expected.detach(), rtol=1e-12, atol=1e-12)

@@ -47,19 +47,6 @@ def test_a_process_that_comes_back_goes_on_as_if_it_had_never_been_gone(timed: P
         np.testing.assert_allclose(third.act(*step), action, rtol=1e-6, atol=1e-6)
 
 
-def test_counts_and_ages_of_a_state_are_not_negative(timed: Path) -> None:
-    agent = Agent.load(timed)
-    for step in log(5):
-        agent.act(*step)
-    size = 6  # three numbers of the walk, and a flag of three
-    slot = (agent.state.shape[1] - 2) // agent.metadata["history"]["rule"]["history_length"]
-    for place in (size, 2 * size):
-        state = agent.state
-        state[0, -slot + place] = -1.0
-        with pytest.raises(ValueError, match="no history of this agent is like this"):
-            agent.state = state
-
-
 def test_a_batch_is_its_rows_and_a_reset_is_a_beginning(timed: Path) -> None:
     batch, alone = Agent.load(timed), [Agent.load(timed) for _ in range(2)]
     for step, ((first, elapsed), (second, _)) in enumerate(zip(log(12), log(14)[2:], strict=True)):

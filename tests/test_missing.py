@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_ncde.acting.path import SHORTEST
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.cde.encoder import NeuralCDE
+from sb3_ncde.cde.path import control_path
 from sb3_ncde.history.observation_history import ObservationHistory
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.sensors import IrregularSampling, SensorDropout
@@ -32,30 +33,19 @@ def random_gaps(rng: np.random.Generator, n_seq: int, n_steps: int, missing: flo
     return th.from_numpy(sequences)
 
 
-def held_and_counts(sequence: Any, starts: Any) -> list[tuple[Any, ...]]:
-    """Return what is known of each feature, step by step.
-
-    These are the last value of the episode, how often it has been observed, the time since it was (or since the episode
-    began), its rate, and the step at which that was taken.
-    """
+def held_and_counts(sequence: Any, starts: Any) -> list[tuple[Any, Any]]:
+    """Of each feature the last value of the episode, and how often it has been observed, step by step."""
     results = []
-    held, counts, ages, rates, taken = np.zeros((5, D))
-    for step, (observation, start) in enumerate(zip(sequence, starts, strict=True)):
-        begins = start or step == 0
-        if begins:
-            held, counts, ages, rates, taken = np.zeros((5, D))
-        held, counts, ages, rates, taken = (part.copy() for part in (held, counts, ages, rates, taken))
+    held, counts = np.zeros(D), np.zeros(D)
+    for observation, start in zip(sequence, starts, strict=True):
+        if start:
+            held, counts = np.zeros(D), np.zeros(D)
+        held, counts = held.copy(), counts.copy()
         for feature in range(D):
-            since = 0.0 if begins else ages[feature] + observation[D]
-            ages[feature] = since
             if not np.isnan(observation[feature]):
-                if since > 0 and counts[feature] > 0:  # a first value has no rate
-                    rates[feature] = (observation[feature] - held[feature]) / max(since, SHORTEST)
-                    taken[feature] = step
                 held[feature] = observation[feature]
                 counts[feature] += 1
-                ages[feature] = 0.0
-        results.append((held, counts, ages, rates, taken))
+        results.append((held, counts))
     return results
 
 
@@ -87,38 +77,41 @@ def test_history_holds_and_counts_as_a_loop_does(
         )
         found.append(th.from_numpy(appended.line[:, history_length:, :-1]))
     for row, steps in zip(th.cat(found, dim=1).numpy(), expected, strict=True):
-        for t, (held, counts, ages, *_) in enumerate(steps):
+        for t, (held, counts) in enumerate(steps):
             np.testing.assert_array_equal(row[t, :D], held)
-            np.testing.assert_array_equal(row[t, D : 2 * D], counts)
-            np.testing.assert_allclose(row[t, 2 * D :], ages, atol=1e-12)
+            np.testing.assert_array_equal(row[t, D:], counts)
     # What the slots hold, the windows of later steps hold as well.
     slots = history.unpack(state)[2].numpy()
     for row, steps in zip(slots, expected, strict=True):
-        np.testing.assert_allclose(row[-1, : 3 * D], np.concatenate(steps[-1][:3]), atol=1e-12)
+        np.testing.assert_array_equal(row[-1, : 2 * D], np.concatenate(steps[-1]))
 
 
 @given(**gaps)
-def test_rates_and_ages_are_those_of_a_loop_wherever_a_window_begins(
+def test_rates_and_ages_are_those_of_a_loop(
     seed: int, missing: float, history_length: int, hop_length: int, n_steps: int
 ) -> None:
-    """A value that was held when a window began keeps its age. A rate is exact, or 0 if older than the window."""
     rng = np.random.default_rng(seed)
-    sequences = random_gaps(rng, 1, n_steps, missing)
-    steps = held_and_counts(sequences[0].numpy(), np.zeros(n_steps))
-    encoder = make_encoder(rng, history_length, min(hop_length, history_length))
-    zeros = th.zeros(1, 1, encoder.hidden_size, dtype=th.float64)
-    prepared = encoder.prepare(encoder.append(sequences[0], (zeros, zeros), th.zeros(n_steps))[0])
-    _, windows, path = prepared
-    scale = encoder.increment_scale.scale[D:].numpy()
-    for t, (knot, window) in enumerate(zip(windows.knot, windows.window, strict=True)):
-        values, (held, counts, ages, rates, taken) = path.values[knot, window].numpy(), steps[t]
-        np.testing.assert_allclose(values[:D], held)
-        np.testing.assert_allclose(values[2 * D :], np.log1p(ages), atol=1e-9)
-        within = taken > t - int(knot)
-        np.testing.assert_allclose(values[D : 2 * D], np.where(within, rates * scale, 0.0), rtol=1e-9, atol=1e-9)
+    (sequence,) = random_gaps(rng, 1, n_steps, missing).numpy()
+    steps = held_and_counts(sequence, np.zeros(n_steps))
+    held, counts = (th.tensor(np.array(part))[:, None] for part in zip(*steps, strict=True))  # (H, 1, D)
+    elapsed = th.from_numpy(sequence[:, D:])
+    scale = th.tensor([2.0, 1.0, 0.5, 3.0, 1.0, 0.1], dtype=th.float64)
+    path = control_path(held, elapsed, scale, rates=True, counts=counts)
+    slope, last, now = np.zeros(D), np.zeros(D), 0.0
+    for knot in range(n_steps):
         if knot:
-            gained = counts - steps[t - 1][1]
-            np.testing.assert_allclose(path.increments[knot - 1, window, -D:].numpy(), gained)
+            now += sequence[knot, D]
+            for feature in range(D):
+                if not np.isnan(sequence[knot, feature]):
+                    change = steps[knot][0][feature] - steps[knot - 1][0][feature]
+                    if now > last[feature] and steps[knot - 1][1][feature] > 0:  # a first value has no rate
+                        slope[feature] = change / max(now - last[feature], SHORTEST) * scale[D + feature]
+                    last[feature] = now
+        np.testing.assert_allclose(path.values[knot, 0, :D], steps[knot][0])
+        np.testing.assert_allclose(path.values[knot, 0, D : 2 * D], slope, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(path.values[knot, 0, 2 * D :], now - last, atol=1e-9)
+        if knot:
+            np.testing.assert_allclose(path.increments[knot - 1, 0, -D:], steps[knot][1] - steps[knot - 1][1])
 
 
 def test_scaled_rates_of_a_steady_change_are_1_whatever_is_missing() -> None:
@@ -174,8 +167,7 @@ def test_invariants_with_gaps(
     for t in range(n_steps):
         step, state = encoder.step(sequences[:, t], state, starts[:, t])
         th.testing.assert_close(step, unrolled[:, t], rtol=0, atol=1e-10)
-    for stepped, at_once in zip(state, after, strict=True):  # ages are sums
-        th.testing.assert_close(stepped, at_once, rtol=0, atol=1e-12)
+    assert all(map(th.equal, state, after))
     order = [2, 0, 1]
     permuted, _ = encoder(sequences[order].flatten(0, 1), (zeros, zeros), starts[order].flatten())
     th.testing.assert_close(permuted.detach().view(3, n_steps, -1), unrolled[order], rtol=0, atol=1e-10)
@@ -300,27 +292,3 @@ def test_other_values_that_are_not_finite_are_refused(
     observation[column] = value
     with pytest.raises(ValueError, match=message):
         model.predict(observation)
-
-
-@settings(max_examples=15)
-@given(seed=st.integers(0, 2**16), missing=st.floats(0.2, 0.9), timestamps=st.booleans(), n_steps=st.integers(1, 6))
-def test_gradients_of_time_are_those_of_finite_differences(
-    seed: int, missing: float, timestamps: bool, n_steps: int
-) -> None:
-    """Through elapsed times, rates and ages, those of a state before included."""
-    rng = np.random.default_rng(seed)
-    th.manual_seed(seed)
-    history = ObservationHistory(3, 2, D, timestamps=timestamps, missing_values=True)
-    encoder = NeuralCDE(history, EncoderArguments(latent_size=4, feature_norm="tanh")).double()
-    th.nn.init.constant_(dict(encoder.initial.named_parameters())["0.bias"], 5.0)  # away from kinks
-    sequences = random_gaps(rng, 1, 2 + n_steps, missing)[0]
-    time = th.from_numpy(rng.uniform(0.3, 2.0, 2 + n_steps)).requires_grad_()
-
-    def encode(time: th.Tensor) -> th.Tensor:
-        shown = time.cumsum(0) if timestamps else time
-        rows = th.cat((sequences[:, :D], shown[:, None]), dim=1)
-        zeros = th.zeros(1, 1, encoder.hidden_size, dtype=th.float64)
-        before, state = encoder.unroll(rows[:2], (zeros, zeros), th.tensor([1.0, 0.0]))
-        return th.cat((before, encoder.unroll(rows[2:], state, th.zeros(n_steps))[0]))
-
-    assert th.autograd.gradcheck(encode, (time,), eps=1e-6, atol=1e-6, rtol=1e-5, check_undefined_grad=False)

@@ -35,17 +35,6 @@ def episode(seed: int, steps: int, missing: float = 0.0) -> tuple[Any, Any, Any]
     return values, observed, elapsed
 
 
-def since_observed(observed: Any, elapsed: Any, starts: Any) -> Any:
-    """Return the time since each feature was observed before each step, (T, D); where none is missing, (T, 1)."""
-    if observed is None:
-        return elapsed[:, None]
-    since, age = np.zeros(observed.shape), np.zeros(observed.shape[1])
-    for step in range(len(since)):
-        since[step] = 0.0 if starts[step] else age + elapsed[step]
-        age = np.where(observed[step], 0.0, since[step])
-    return since
-
-
 def summarize(values: Any, elapsed: Any, observed: Any = None, starts: Any = None, before: Any = None) -> Any:
     """Return the summaries of one sequence, (T, values), by Traces, in the types of its arguments."""
     traces = Traces(CONSTANTS, values.shape[1], observed is not None)
@@ -68,7 +57,6 @@ def summarize(values: Any, elapsed: Any, observed: Any = None, starts: Any = Non
         counts[None],
         None if observed is None else observed[None],
         elapsed[None, :, None],
-        since_observed(observed, elapsed, starts)[None],
         starts[None, :, None],
     )
     return traces.values(columns[0], None if observed is None else counts)
@@ -122,7 +110,6 @@ def test_a_sequence_in_two_parts_is_the_whole(seed: int, steps: int, missing: fl
     traces = Traces(CONSTANTS, 2, missing > 0)
     whole = summarize(values, elapsed, observed if missing else None, starts)
     carried: Any = np.zeros((1, traces.size))
-    since = since_observed(observed if missing else None, elapsed, starts)
     held, counts = np.zeros(2), np.zeros(2 if missing else 1)
     for step in range(steps):
         if starts[step]:
@@ -132,9 +119,9 @@ def test_a_sequence_in_two_parts_is_the_whole(seed: int, steps: int, missing: fl
         counts = counts + (seen if missing else 1)
         line = np.stack((held, new))[None]
         flags = seen[None, None] if missing else None
-        at_step = slice(step, step + 1)
-        parts = (elapsed[None, at_step, None], since[None, at_step], starts[None, at_step, None])
-        carried = traces.unroll(carried, line, counts[None, None], flags, *parts)[:, 0]
+        carried = traces.unroll(
+            carried, line, counts[None, None], flags, elapsed[step].reshape(1, 1, 1), starts[step].reshape(1, 1, 1)
+        )[:, 0]
         found = traces.values(carried, counts[None] if missing else None)[0]
         np.testing.assert_allclose(found, whole[step], atol=1e-9)
         held = new
@@ -204,8 +191,6 @@ def stepped(
     line[0, 1:] = values
     for step in range(len(values) if observed is not None else 0):
         line[0, step + 1] = np.where(observed[step], values[step], line[0, step])
-    starts = np.arange(len(values)) == 0
-    since = since_observed(observed, elapsed, starts).astype(np.float32)
     for begin in range(0, len(values), chunk):
         now = slice(begin, begin + chunk)
         carried = traces.unroll(
@@ -214,8 +199,7 @@ def stepped(
             counts_of[None, now].astype(np.float32),
             None if observed is None else observed[None, now],
             elapsed[None, now, None].astype(np.float32),
-            since[None, now],
-            starts[None, now, None],
+            (np.arange(len(values))[now] == 0)[None, :, None],
         )[:, -1]
     return traces.values(carried, None if observed is None else counts_of[-1:])[0]
 

@@ -53,7 +53,7 @@ class Description:
 
     @cached_property
     def ages_dim(self) -> int:
-        """Logarithms of ages among the values of the path, and counts among its channels."""
+        """Ages among the values of the path, and counts among its channels."""
         return self.layout.features_dim if self.layout.missing_values else 0
 
     @cached_property

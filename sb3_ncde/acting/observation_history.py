@@ -56,8 +56,6 @@ def follows(before: Array, after: Array, layout: Layout) -> npt.NDArray[np.bool_
 def continued(before: Array, after: Array, layout: Layout) -> Array:
     """Return histories, (N, P), whose newest held values and summary are made anew of the histories before.
 
-    All else of the newest slot (counts, ages, times) does not change with what observations are normalised by.
-
     :param before: histories, (N, P)
     :param after: the same with one more observation, (N, P)
     """
@@ -83,16 +81,14 @@ def _summaries(
     :param observed: which of their features are, (N, D), where they may be missing
     :param starts: whether each is the first of its episode, (N,)
     """
-    size, elapsed = layout.features_dim, newest[:, None, -1:]
+    size = layout.features_dim
     counts = np.where(starts, 1.0, past[:, -2] + 1.0)[:, None] if observed is None else layout.counts(newest)
-    since = elapsed if observed is None else np.where(starts[:, None], 0.0, layout.ages(past) + newest[:, -1:])[:, None]
     unrolled: Array = traces.unroll(
         past[:, layout.observed_size : -1],
         np.stack((past[:, :size], newest[:, :size]), axis=1),
         counts[:, None],
         None if observed is None else observed[:, None],
-        elapsed,
-        since,
+        newest[:, None, -1:],
         starts[:, None, None],
     )[:, 0]
     return unrolled
@@ -130,12 +126,10 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, la
     packed[:, 2 : used - slot] = before[:, 2 + slot : used]
     observed = None
     if layout.missing_values:
-        past = before[:, used - slot : used]
-        held, counts, ages = newest[:, :size], layout.counts(newest), layout.ages(newest)
+        held, counts = newest[:, :size], newest[:, size : 2 * size]
         observed = features == features
-        held[:] = np.where(observed, features, past[:, :size])
-        np.add(layout.counts(past), observed, out=counts)
-        ages[:] = np.where(observed, 0.0, layout.ages(past) + elapsed[:, None])
+        held[:] = np.where(observed, features, before[:, used - slot : used - slot + size])
+        np.add(before[:, used - slot + size : used - slot + 2 * size], observed, out=counts)
     else:
         newest[:, :size] = features
     if first:  # the first observation of an episode has none before it
@@ -144,7 +138,6 @@ def append(histories: Histories, features: Array, time: Array, starts: Array, la
         if observed is not None:
             held[begins[:, None] & ~observed] = 0.0
             counts[begins] = observed[begins]
-            ages[begins] = 0.0
     if layout.traces is not None:
         past = before[:, used - slot : used]
         newest[:, layout.observed_size : -1] = _summaries(layout, layout.traces, past, newest, observed, phase == 1)

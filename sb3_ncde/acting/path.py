@@ -21,7 +21,7 @@ A short interval divides the noise of values and timestamps by almost nothing; o
 class Knots(NamedTuple):
     """The newest knot of each of L open windows of N environments.
 
-    :param observed: the newest observation: features (and their counts and ages), (N, observed_size)
+    :param observed: the newest observation: features (and their counts), (N, D)
     :param controls: of it, (N, K)
     :param values: of the path there, (N, L, V)
     """
@@ -37,11 +37,11 @@ def advance(
     """Return the knots at the next observation, and the increments of the path to there, (N, L, C).
 
     :param knots: before
-    :param observed: the newest observation, (N, observed_size)
+    :param observed: the newest observation, (N, D)
     :param elapsed: nominal steps since the observation before, (N, 1)
     """
-    size, n_ages, scale, layout = description.control_dim, description.ages_dim, weights.scale, description.layout
-    held = observed[:, : layout.features_dim]
+    size, n_ages, scale = description.control_dim, description.ages_dim, weights.scale
+    held = observed[:, : description.layout.features_dim] if n_ages else observed
     controls = held if weights.control is None else linear(held, weights.control)
     change = controls - knots.controls
     values = np.empty(knots.values.shape, knots.values.dtype)
@@ -54,13 +54,14 @@ def advance(
     increments[..., place : place + size] = (change * scale[:size])[:, None]
     taken = elapsed[:, None]  # (N, 1, 1)
     if n_ages:
-        counts_before = layout.counts(knots.observed)
-        gained = layout.counts(observed) - counts_before
+        counts, counts_before = observed[:, -n_ages:], knots.observed[:, -n_ages:]
+        gained = counts - counts_before
         increments[..., -n_ages:] = gained[:, None]
-        values[..., -n_ages:] = np.log1p(layout.ages(observed))[:, None]
+        again = (gained > 0)[:, None]  # (N, 1, D)
+        ages = knots.values[..., -n_ages:] + taken  # since each was observed, if it is not observed now
+        values[..., -n_ages:] = np.where(again, 0.0, ages)
         if n_ages == size:
-            again = (gained > 0) & (counts_before > 0)
-            taken = np.where(again, elapsed + layout.ages(knots.observed), 0.0)[:, None]  # (N, 1, D)
+            taken = np.where(again & (counts_before > 0)[:, None], ages, 0.0)
     if description.rates:
         before, rates = knots.values[..., size : 2 * size], values[..., size : 2 * size]
         rates[...] = change[:, None] * (scale[size:] / np.maximum(taken, SHORTEST))

@@ -165,7 +165,7 @@ class Stepper:
         envs = phases.begins[phase].nonzero()[0]
         if envs.size:
             begun = phases.beginning[phase[envs]] + _rows(len(phase), layout.rule.n_open)[envs]
-            values[begun, description.control_dim : description.values_dim - description.ages_dim] = 0.0  # the rates
+            values[begun, description.control_dim :] = 0.0
         if weights.drive is not None:
             drive = linear(values, weights.drive)
         interval = Interval(increments.reshape(len(z), -1), solutions.drive, drive, elapsed, solutions.bend)
@@ -188,8 +188,8 @@ class Stepper:
         """
         layout, start = self.description.layout, controls
         if layout.missing_values:  # a value that is held and 0 is not one that has never been observed
-            known = np.minimum(layout.counts(newest), 1.0)
-            start = np.concatenate((start, known, np.log1p(layout.ages(newest))), axis=1)
+            counts = newest[:, layout.features_dim : layout.observed_size]
+            start = np.concatenate((start, np.minimum(counts, 1.0)), axis=1)
         if summary is not None:
             start = np.concatenate((start, summary), axis=1)
         return relu_mlp(start, weights.initial)

@@ -71,8 +71,8 @@ class NeuralCDE(nn.Module):
         self.control = None if self.control_dim == features_dim else nn.Linear(features_dim, self.control_dim)
         scaled_dim = 2 * self.control_dim if arguments.rates else self.control_dim
         self.increment_scale = IncrementScale(scaled_dim)
-        missing_dim = features_dim if history.missing_values else 0
-        values_dim = scaled_dim + missing_dim
+        counts_dim = features_dim if history.missing_values else 0
+        values_dim = scaled_dim + counts_dim
         self.summary = None
         if history.layout.traces is not None:
             # Of observations that are too wide for the path, the summary is wider still.
@@ -81,7 +81,7 @@ class NeuralCDE(nn.Module):
         summary_dim = 0 if self.summary is None else self.summary.size
         initial_layers = [arguments.initial_width] * arguments.initial_depth
         self.initial = nn.Sequential(
-            *create_mlp(self.control_dim + 2 * missing_dim + summary_dim, latent_size, initial_layers)
+            *create_mlp(self.control_dim + counts_dim + summary_dim, latent_size, initial_layers)
         )
         self.field = VectorField(
             latent_size,
@@ -249,12 +249,12 @@ class NeuralCDE(nn.Module):
         :param features: of the observation, all of its slot but the elapsed time
         :param summary: what is made of it, where that is known already
         """
-        layout, parts = self.history.layout, [self._control(self._held(features))]
-        if layout.missing_values:  # a value that is held and 0 is not one that has never been observed
-            parts += [layout.counts(features).clamp(max=1.0), layout.ages(features).log1p()]
+        start, counts = self._control(self._held(features)), self.history.layout.counts(features)
+        # A value that is held and 0 is not one that has never been observed.
+        parts = [start] if counts is None else [start, counts.clamp(max=1.0)]
         if self.summary is not None:
             parts.append(self.summary(features) if summary is None else summary)
-        return th.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+        return th.cat(parts, dim=-1) if len(parts) > 1 else start
 
     def _held(self, features: th.Tensor) -> th.Tensor:
         """Return the features, (..., D), of slots without their elapsed times, (..., slot_size - 1)."""
@@ -269,9 +269,8 @@ class NeuralCDE(nn.Module):
         """
         scale = self.increment_scale.scale
         time_scale = self.time_scale if self.arguments.time_channel else None
-        control, layout = self._control(self._held(features)), self.history.layout
-        known = (layout.counts(features), layout.ages(features)) if layout.missing_values else None
-        return control_path(control, elapsed, scale, self.arguments.rates, time_scale, known)
+        control, counts = self._control(self._held(features)), self.history.layout.counts(features)
+        return control_path(control, elapsed, scale, self.arguments.rates, time_scale, counts)
 
     def _solve(
         self,

@@ -148,7 +148,7 @@ class Learning:
         """Return features, changes, and where there are traces summaries, of rows: what the statistics are of."""
         path, slots, knot, window = noted
         layout, rows = self.layout, slots[knot, window]
-        newest, counted_now = rows[:, : layout.features_dim], layout.counts(rows)
+        newest, counts, counted_now = rows[:, : layout.features_dim], layout.counts(slots), layout.counts(rows)
         if counted_now is not None:
             newest = np.where(counted_now == 0, np.nan, newest)
         summaries: tuple[Array, ...] = ()
@@ -159,7 +159,7 @@ class Learning:
                 summary[:, : unseen.shape[1]][unseen] = np.nan
             summaries = (summary,)
         inner = knot > 0
-        changes = newest_changes(path, self.control_dim, slots, layout, knot[inner], window[inner], self.rates)
+        changes = newest_changes(path, self.control_dim, counts, knot[inner], window[inner], self.rates)
         return newest, changes, *summaries
 
     def settle(self, optimizer: th.optim.Optimizer) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import torch as th
 
 from sb3_ncde.acting.path import SHORTEST
-from sb3_ncde.history.layout import Layout
 from sb3_ncde.history.window_rule import Array, Integers
 from sb3_ncde.history.windows import Windows
 
@@ -16,9 +15,9 @@ class ControlPath(NamedTuple):
 
     :param increments: of each channel over each interval, (H-1, B, C); the channels are time (if it is one), the
         controls (scaled), with rates their rates, and with missing values the count of each feature
-    :param values: of the controls (not scaled), with rates their rates, and with missing values log(1 + age) of each
-        feature, at the knots, (H, B, V). An age is the nominal steps since the feature was observed, or since the
-        episode began; time is not among the values
+    :param values: of the controls (not scaled), with rates their rates, and with missing values the age of each
+        feature (nominal steps since it was observed, or since the first knot) at the knots, (H, B, V); time is not
+        among them, so that nothing depends on when the episode began
     :param steps: nominal steps that each interval takes, (H-1, B, 1)
     """
 
@@ -46,7 +45,7 @@ def control_path(
     scale: th.Tensor,
     rates: bool,
     time_scale: float | None = 1.0,
-    known: tuple[th.Tensor, th.Tensor] | None = None,
+    counts: th.Tensor | None = None,
 ) -> ControlPath:
     """Return the path through the observations, given by its increments and values.
 
@@ -60,51 +59,43 @@ def control_path(
     :param scale: of the changes and, with rates, the rates of each control, (V,)
     :param rates: whether the rates are channels of the path
     :param time_scale: what a nominal step counts in the channel of time; None: time is no channel
-    :param known: where values may be missing, how often each feature had been observed, and its age, (H, B, D) each.
-        The rate of a feature is then its change since it was observed before, over the time since (see
-        :func:`between_observations`), and holds until it is observed again
+    :param counts: how often each feature had been observed, (H, B, D), where values may be missing. The rate of a
+        feature is then its change since it was observed before, over the time since (see :func:`between_observations`),
+        and holds until it is observed again
     """
     if controls.device.type == "cpu" and not (controls.requires_grad or elapsed.requires_grad):
-        data = (controls.numpy(), elapsed.numpy(), scale.numpy())
-        of_features = None if known is None else (known[0].numpy(), known[1].numpy())
+        arrays = (controls.numpy(), elapsed.numpy(), scale.numpy(), None if counts is None else counts.numpy())
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
-            return ControlPath(
-                *map(th.from_numpy, path_of_data(*data, of_features, rates=rates, time_scale=time_scale))
-            )
+            return ControlPath(*map(th.from_numpy, path_of_data(*arrays, rates=rates, time_scale=time_scale)))
     step = elapsed[1:].unsqueeze(-1)  # (H-1, B, 1)
     change = controls.diff(dim=0)  # (H-1, B, K)
     size = controls.shape[-1]
     increments, values = [change * scale[:size]], [controls]
     if time_scale is not None:
         increments.insert(0, step * time_scale)
-    taken = step
-    # A projection mixes features that were observed at different times: its rates are those of what is held.
-    if known is not None and known[0].shape[-1] == size:
-        taken = between_observations(*known, step)
+    taken, ages = step, None
+    if counts is not None:
+        ages = since_observed(counts, step)
+        # A projection mixes features that were observed at different times: its rates are those of what is held.
+        if ages.shape[-1] == size:
+            taken = between_observations(counts, step, ages)
     if rates:
         slopes = held(th.zeros_like(controls[:1]), backward_slope(change, taken) * scale[size:], taken)
         increments.append(slopes.diff(dim=0))
         values.append(slopes)
-    if known is not None:
-        counts, ages = known
+    if counts is not None and ages is not None:
         increments.append(counts.diff(dim=0))
-        values.append(ages.log1p())
+        values.append(ages)
     return ControlPath(th.cat(increments, dim=-1), th.cat(values, dim=-1), step)  # (H-1, B, C) and (H, B, V)
 
 
 def path_of_data(
-    controls: Array,
-    elapsed: Array,
-    scale: Array,
-    known: tuple[Array, Array] | None,
-    *,
-    rates: bool,
-    time_scale: float | None,
+    controls: Array, elapsed: Array, scale: Array, counts: Array | None, *, rates: bool, time_scale: float | None
 ) -> tuple[Array, Array, Array]:
     """Return what :func:`control_path` returns, in NumPy, for controls without gradient."""
     step = elapsed[1:, :, None]  # (H-1, B, 1)
     n_knots, n_windows, size = controls.shape
-    n_ages = 0 if known is None else known[0].shape[-1]
+    n_ages = 0 if counts is None else counts.shape[-1]
     n_values = size * (2 if rates else 1) + n_ages
     place = 0 if time_scale is None else 1
     increments = np.empty((n_knots - 1, n_windows, place + n_values), controls.dtype)
@@ -115,13 +106,15 @@ def path_of_data(
     if time_scale is not None:
         np.multiply(step[..., 0], time_scale, out=increments[..., 0])
     taken = step
-    if known is not None:
-        counts, ages = known
+    if counts is not None:
         gained = counts[1:] - counts[:-1]
         increments[..., -n_ages:] = gained
-        np.log1p(ages, out=values[..., -n_ages:])
+        time = np.zeros((n_knots, n_windows, 1), controls.dtype)
+        np.cumsum(step, axis=0, out=time[1:])
+        values[..., -n_ages:] = time - _newest(np.broadcast_to(time, counts.shape), gained > 0)
         if n_ages == size:
-            taken = np.where((gained > 0) & (counts[:-1] > 0), step + ages[:-1], 0.0)
+            again = (gained > 0) & (counts[:-1] > 0)
+            taken = np.where(again, step + values[:-1, :, -n_ages:], 0.0)
     if rates:
         slopes = values[..., size : 2 * size]
         slopes[0] = 0.0
@@ -133,18 +126,42 @@ def path_of_data(
     return increments, values, step
 
 
-def between_observations(counts: th.Tensor, ages: th.Tensor, step: th.Tensor) -> th.Tensor:
+def _newest(at_knots: Array, counted: Array) -> Array:
+    """Return at every knot what stands at the newest knot that counts, (H, B, K); before any, at the first.
+
+    :param at_knots: (H, B, K)
+    :param counted: whether each knot but the first counts, (H-1, B, K)
+    """
+    knots = np.zeros(at_knots.shape, np.int64)
+    np.maximum.accumulate(np.where(counted, np.arange(1, len(at_knots))[:, None, None], 0), axis=0, out=knots[1:])
+    return np.take_along_axis(at_knots, knots, axis=0)
+
+
+def between_observations(counts: th.Tensor, step: th.Tensor, ages: th.Tensor) -> th.Tensor:
     """Return the nominal steps from a feature's observation before to its newest, where it has one, (H-1, B, D).
 
     They are 0 where it is not observed at the end of the interval, or was not observed before in the episode: a first
-    value has no rate.
+    value has no rate. One that was observed last before the first knot counts as observed there.
 
     :param counts: how often each feature had been observed, (H, B, D)
-    :param ages: nominal steps since each feature was observed, (H, B, D)
     :param step: nominal steps of each interval, (H-1, B, 1)
+    :param ages: of :func:`since_observed`
     """
     again = (counts.diff(dim=0) > 0) & (counts[:-1] > 0)
     return th.where(again, step + ages[:-1], 0.0)
+
+
+def since_observed(counts: th.Tensor, step: th.Tensor) -> th.Tensor:
+    """Return the nominal steps since each feature was observed, or since the first knot, (H, B, D).
+
+    :param counts: how often each feature had been observed, (H, B, D)
+    :param step: nominal steps of each interval, (H-1, B, 1)
+    """
+    time = th.cat((th.zeros_like(counts[:1, :, :1]), step.cumsum(dim=0)))  # (H, B, 1)
+    knots = th.arange(1, len(time), device=step.device).view(-1, 1, 1)
+    latest = th.where(counts.diff(dim=0) > 0, knots, 0).cummax(dim=0).values  # (H-1, B, D)
+    latest = th.cat((th.zeros_like(latest[:1]) if len(latest) else latest.new_zeros(counts.shape), latest))
+    return time - time.expand_as(counts).gather(0, latest)
 
 
 def backward_slope(change: th.Tensor, step: th.Tensor) -> th.Tensor:
@@ -170,14 +187,13 @@ def held(first: th.Tensor, values: th.Tensor, step: th.Tensor) -> th.Tensor:
 
 
 def newest_changes(
-    path: ControlPath, size: int, slots: Array, layout: Layout, knot: Integers, window: Integers, rates: bool
+    path: ControlPath, size: int, counts: Array | None, knot: Integers, window: Integers, rates: bool
 ) -> Array:
     """Return the unscaled changes, and with ``rates`` their rates, over the interval before each of some knots.
 
     :param path: through B windows, with K = ``size`` controls
     :param size: K
-    :param slots: of the observations, but for elapsed times, (H, B, slot_size - 1)
-    :param layout: of the slots
+    :param counts: how often each feature had been observed, (H, B, D), where values may be missing
     :param knot: at the end of each interval, at least 1, (rows,)
     :param window: that it is in, (rows,)
     :param rates: whether the rates are channels of the path
@@ -187,10 +203,9 @@ def newest_changes(
     now, before = (knot, window), (knot - 1, window)
     change = values[now][:, :size] - values[before][:, :size]
     taken = path.steps.numpy(force=True)[before]  # (rows, 1)
-    if layout.missing_values and layout.features_dim == size:  # else of a projection, as in control_path
-        earlier, counts = slots[before], layout.counts(slots[before])
-        again = (layout.counts(slots[now]) > counts) & (counts > 0)
-        taken = np.where(again, taken + layout.ages(earlier), 0.0)
+    if counts is not None and counts.shape[-1] == size:  # else of a projection, as in control_path
+        again = (counts[now] > counts[before]) & (counts[before] > 0)
+        taken = np.where(again, taken + values[before][:, -size:], 0.0)
     if not taken.all():
         change[np.broadcast_to(taken == 0, change.shape)] = np.nan
     return np.concatenate((change, change / np.maximum(taken, SHORTEST)), axis=1) if rates else change

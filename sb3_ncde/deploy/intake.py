@@ -158,8 +158,6 @@ def check_histories(histories: Array, layout: Layout) -> None:
         slots = histories[:, 2 : layout.packed_size].reshape(len(histories), length, layout.slot_size)
         unused = np.arange(length) < length - points[:, None]
         possible = ~(slots.any(axis=2) & unused).any(axis=1) & (slots[..., -1] >= 0).all(axis=1)
-        if layout.missing_values:
-            possible &= (layout.counts(slots) >= 0).all(axis=(1, 2)) & (layout.ages(slots) >= 0).all(axis=(1, 2))
     if not possible.all():
         env = int(possible.argmin())
         raise ValueError(

@@ -81,7 +81,7 @@ def _begin(xp: Any, layout: Layout, weights: Weights, knot: Knot, summary: list[
     """Return z of a window that begins at an observation, (N, Z)."""
     start = [knot.controls]
     if layout.missing_values:
-        start += [xp.minimum(layout.counts(knot.slot), 1.0), xp.log(1.0 + layout.ages(knot.slot))]
+        start.append(xp.minimum(knot.slot[:, layout.features_dim : layout.observed_size], 1.0))
     start.extend(summary)
     return _relu_mlp(xp, xp.concat(start, axis=1), weights.initial)
 
@@ -124,10 +124,12 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
 
     The channels are those of :class:`sb3_ncde.cde.path.ControlPath`.
     """
-    size, layout, n_ages = description.control_dim, description.layout, description.ages_dim
+    size, dim, n_ages = description.control_dim, description.layout.features_dim, description.ages_dim
     scale = weights.scale
     rates = 0.0 * knots[0].controls
-    values, increments = [_values(xp, knots[0], rates, description)], []
+    ages = 0.0 * knots[0].slot[:, dim : dim + n_ages]
+    shown = _joined(xp, [knots[0].controls, rates, ages], description)
+    values, increments = [shown], []
     for knot, before in zip(knots[1:], knots, strict=False):
         change, taken = knot.controls - before.controls, knot.elapsed
         moved = [change * scale[:size]]
@@ -135,10 +137,11 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
             moved.insert(0, knot.elapsed * description.time_scale)
         gained = None
         if n_ages:
-            counts, counts_before = (layout.counts(part.slot) for part in (knot, before))
+            counts, counts_before = (part.slot[:, dim : dim + n_ages] for part in (knot, before))
             gained = counts - counts_before
+            since = ages + knot.elapsed
+            ages = xp.where(gained > 0, 0.0, since)
             if n_ages == size:
-                since = layout.ages(before.slot) + knot.elapsed
                 taken = xp.where((gained > 0) & (counts_before > 0), since, 0.0)
         if description.rates:
             slopes = change * (scale[size:] / xp.maximum(taken, SHORTEST))
@@ -147,16 +150,15 @@ def path(xp: Any, description: Description, weights: Weights, knots: Sequence[Kn
         if gained is not None:
             moved.append(gained)
         increments.append(xp.concat(moved, axis=1))
-        values.append(_values(xp, knot, rates, description))
+        values.append(_joined(xp, [knot.controls, rates, ages], description))
     return values, increments
 
 
-def _values(xp: Any, knot: Knot, rates: Any, description: Description) -> Any:
-    """Return the path's values at a knot, those of :class:`sb3_ncde.cde.path.ControlPath`, (N, V)."""
-    parts = [knot.controls, *([rates] if description.rates else [])]
-    if description.ages_dim:
-        parts.append(xp.log(1.0 + description.layout.ages(knot.slot)))
-    return xp.concat(parts, axis=1)
+def _joined(xp: Any, parts: list[Any], description: Description) -> Any:
+    """Return controls, rates and ages, as far as they are among the path's values."""
+    controls, rates, ages = parts
+    shown = [controls, *([rates] if description.rates else []), *([ages] if description.ages_dim else [])]
+    return xp.concat(shown, axis=1)
 
 
 def _summary(xp: Any, layout: Layout, weights: Weights, knot: Knot) -> list[Any]:
@@ -165,8 +167,7 @@ def _summary(xp: Any, layout: Layout, weights: Weights, knot: Knot) -> list[Any]
     if traces is None:
         return []
     groups = [slot[:, begin + place * size : begin + (place + 1) * size] for place in range(traces.n_groups)]
-    last = slot[:, layout.slot_size - 2 : layout.slot_size - 1]
-    counts = layout.counts(slot) if layout.missing_values else last
+    counts = slot[:, size : 2 * size] if layout.missing_values else slot[:, layout.slot_size - 2 : layout.slot_size - 1]
     first, mean, remainder, *filters = groups
     sums = (mean.astype(xp.float64) + remainder.astype(xp.float64)) * counts.astype(xp.float64)
     levels = [first + departure for departure in filters]

@@ -45,16 +45,13 @@ def append(xp: Any, layout: Layout, history: Any, features: Any, time: Any, star
     if layout.missing_values:
         observed = ~xp.isnan(features)
         held = xp.where(observed, features, xp.where(begins, 0.0, last[:, :size]))
-        counts = xp.where(begins, 0.0, layout.counts(last)) + observed.astype(xp.float32)
-        since = xp.where(begins, 0.0, layout.ages(last) + elapsed)
-        parts += [counts, xp.where(observed, 0.0, since)]
+        counts = xp.where(begins, 0.0, last[:, size : 2 * size]) + observed.astype(xp.float32)
+        parts.append(counts)
     elif layout.traces is not None:
         counts = xp.where(begins, 1.0, last[:, width - 2 : width - 1] + 1.0)
     if layout.traces is not None:
         past = last[:, layout.observed_size : width - 1]
-        since = elapsed if observed is None else since
-        values = (last[:, :size], held)
-        parts.append(summarised(xp, layout.traces, past, *values, counts, observed, elapsed, since, begins))
+        parts.append(summarised(xp, layout.traces, past, last[:, :size], held, counts, observed, elapsed, begins))
     newest = xp.concat([held, *parts, elapsed], axis=1)
 
     seen = count.astype(xp.int64)
@@ -77,7 +74,6 @@ def summarised(
     counts: Any,
     observed: Any | None,
     elapsed: Any,
-    since: Any,
     starts: Any,
 ) -> Any:
     """Return the summaries after an observation, as :meth:`sb3_ncde.history.traces.Traces.unroll` does, (N, M).
@@ -88,15 +84,16 @@ def summarised(
     :param counts: of the observations of the episode, (N, 1), or of each feature, (N, D)
     :param observed: which features are, (N, D), or None
     :param elapsed: nominal steps since the observation before, (N, 1)
-    :param since: nominal steps since each feature was observed before, (N, D); where none is missing, ``elapsed``
     :param starts: whether it is the first of its episode, (N, 1)
     """
     size, number = traces.features_dim, xp.float64
-    parts = (before, old, new, counts, elapsed, since)
-    before, old, new, counts, elapsed, since = (part.astype(number) for part in parts)
+    before, old, new, counts, elapsed = (part.astype(number) for part in (before, old, new, counts, elapsed))
     first, mean, remainder, *filters = (
         before[:, place * size : (place + 1) * size] for place in range(traces.n_groups)
     )
+    since = elapsed
+    if observed is not None:
+        since = xp.where(starts, 0.0, before[:, traces.n_groups * size :] + elapsed)
     begins = starts if observed is None else observed & (counts == 1)
     times = xp.maximum(counts, 1.0)
     first = xp.where(begins, new, xp.where(starts, 0.0, first))
@@ -109,6 +106,5 @@ def summarised(
         lag = xp.where(steps > 0, -xp.expm1(-steps) / xp.where(steps > 0, steps, 1.0), 1.0)
         going_on = (1.0 - gained) * before_it + (old - first) * gained + (new - old) * (1.0 - lag)
         columns.append(xp.where(begins | starts, 0.0, going_on))
-    if observed is None:
-        columns.append(counts)
+    columns.append(counts if observed is None else xp.where(observed, 0.0, since))
     return xp.concat(columns, axis=1).astype(xp.float32)

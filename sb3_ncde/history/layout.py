@@ -12,9 +12,9 @@ from sb3_ncde.history.window_rule import WindowRule
 class Layout:
     """A packed history: the count of observations, the time of the newest, then H slots, the newest in the last.
 
-    A slot holds the features of an observation; with missing values how often each has been observed, and the nominal
-    steps since it was, or since the episode began; with traces the summary of the episode up to it; and the nominal
-    steps since the observation before. Slots that are not in use are zero.
+    A slot holds the features of an observation, with missing values how often each has been observed, with traces the
+    summary of the episode up to it, and the nominal steps since the observation before. Slots that are not in use are
+    zero.
 
     :param rule: H and S
     :param features_dim: D, size of one observation
@@ -33,24 +33,20 @@ class Layout:
 
     @cached_property
     def slot_size(self) -> int:
-        """Numbers of an observation: features, with missing values their counts and ages, summary, elapsed time."""
+        """Numbers of an observation: features, with missing values their counts, summary, elapsed time."""
         return self.observed_size + (0 if self.traces is None else self.traces.size) + 1
 
     @cached_property
     def observed_size(self) -> int:
-        """Numbers of what is observed: features, and with missing values their counts and ages."""
-        return self.features_dim * (3 if self.missing_values else 1)
+        """Numbers of what is observed: features, and with missing values their counts."""
+        return self.features_dim * (2 if self.missing_values else 1)
 
     def counts(self, slots: Any) -> Any:
         """Return how often each feature has been observed, (..., D), from slots, (..., slot_size), or None.
 
         The slots may be arrays or tensors, and may lack what stands after the counts.
         """
-        return slots[..., self.features_dim : 2 * self.features_dim] if self.missing_values else None
-
-    def ages(self, slots: Any) -> Any:
-        """Return the nominal steps since each feature was observed, (..., D), from slots, or None."""
-        return slots[..., 2 * self.features_dim : self.observed_size] if self.missing_values else None
+        return slots[..., self.features_dim : self.observed_size] if self.missing_values else None
 
     @cached_property
     def packed_size(self) -> int:

@@ -26,7 +26,7 @@ class ObservationHistory:
     slots of (features, elapsed nominal steps), the newest observation in the last slot, unused slots zero.
 
     With missing values, a feature that is NaN has not been observed: the history holds its last value of the episode (0
-    before the first), counts, for each feature, how often it has been observed, and tells for how long it has not been.
+    before the first), and counts, for each feature, how often it has been observed (Kidger et al. 2020, section 3.3).
 
     :param history_length: H, observations in a full window
     :param hop_length: S, observations that a full window drops at once
@@ -97,16 +97,12 @@ class ObservationHistory:
         # The first observation of an episode has none before it; nor has a padded row, where time may run backwards.
         line[:, length:, -1] = np.maximum(times * (seen > 1) / self.unit, 0.0)
         new, source, observed = features.numpy(force=True), None, self.layout.observed_size
-        since = line[:, length:, -1:]
         if self.missing_values:
-            held = 2 * self.features_dim
-            line[:, length:, :held], source = self._hold(new, slots[:, -1, :held], seen)
-            before_them = slots[:, -1, held:observed]
-            since, line[:, length:, held:observed] = _since_observed(before_them, ~np.isnan(new), since, seen == 1)
+            line[:, length:, :observed], source = self._hold(new, slots[:, -1, :observed], seen)
         else:
             line[:, length:, :observed] = new
         if self.layout.traces is not None:
-            line[:, length:, observed:-1] = self._summaries(self.layout.traces, line, seen, new, since)
+            line[:, length:, observed:-1] = self._summaries(self.layout.traces, line, seen, new)
 
         kept = packed[:, 2 : self.layout.packed_size].reshape(slots.shape)  # a view
         used = np.arange(length) >= length - points[:, -1:]
@@ -135,22 +131,15 @@ class ObservationHistory:
         """
         _, last_time, slots = self.unpack(state)
         constant = th.from_numpy(line[:, self.rule.history_length :]).to(slots.device)
+        if source is not None:
+            place, size = th.from_numpy(source).to(slots.device), self.features_dim
+            value = th.where(place >= 0, features.gather(1, place.clamp(min=0)), constant[..., :size])
+            features = th.where(place == _CARRIED, slots[:, -1:, :size], value)
+        features = th.cat((features, constant[..., self.features_dim : -1]), dim=-1)
         if self.timestamps:
             time = time.diff(dim=1, prepend=last_time.unsqueeze(1))
-        elapsed = (time * th.from_numpy(seen > 1).to(time) / self.unit).clamp(min=0.0).unsqueeze(-1)  # (N, T, 1)
-        parts, size = [features], self.features_dim
-        if source is not None:
-            place = th.from_numpy(source).to(slots.device)
-            value = th.where(place >= 0, features.gather(1, place.clamp(min=0)), constant[..., :size])
-            parts = [th.where(place == _CARRIED, slots[:, -1:, :size], value), constant[..., size : 2 * size]]
-            # An age is what has passed since the value's step, the episode's first, or that of before these steps.
-            began = th.from_numpy(np.arange(seen.shape[1]) - seen + 1).to(place).unsqueeze(-1)
-            since = th.where(place == _NEVER, began, place)  # (N, T, D)
-            now = elapsed.cumsum(dim=1).expand_as(value)
-            last = th.where(since >= 0, now.gather(1, since.clamp(min=0)), -self.layout.ages(slots[:, -1:]))
-            parts.append(now - last)
-        seen_so_far = constant[..., self.layout.observed_size : -1]
-        return th.cat((slots, th.cat((*parts, seen_so_far, elapsed), dim=-1)), dim=1)
+        elapsed = (time * th.from_numpy(seen > 1).to(time) / self.unit).clamp(min=0.0)
+        return th.cat((slots, th.cat((features, elapsed.unsqueeze(-1)), dim=-1)), dim=1)
 
     def _packed_with_gradient(self, slots: th.Tensor, time: th.Tensor, packed: Array, used: Array) -> State:
         """Return histories once more with the gradients of slots, (N, H, slot_size), and of their time, (N, 1)."""
@@ -161,13 +150,12 @@ class ObservationHistory:
         first, second = whole.chunk(2, dim=-1)
         return first.contiguous(), second.contiguous()
 
-    def _summaries(self, traces: Traces, line: Array, seen: Integers, new: Array, since: Array) -> Array:
+    def _summaries(self, traces: Traces, line: Array, seen: Integers, new: Array) -> Array:
         """Return the summaries of the episodes up to each of the new observations, (N, T, M).
 
         :param line: of :class:`Sequences`, but for these
         :param seen: observations of the episode up to each step, (N, T)
         :param new: the observations, NaN where missing, (N, T, D)
-        :param since: nominal steps since a feature was observed before, (N, T, D); where none is missing, (N, T, 1)
         """
         size, length = self.features_dim, self.rule.history_length
         before = line[:, length - 1, self.layout.observed_size : -1]
@@ -177,7 +165,7 @@ class ObservationHistory:
             steps = np.arange(1, seen.shape[1] + 1)
             flags, counts = None, np.where(seen <= steps, seen, before[:, -1:] + steps)[..., None]
         values = line[:, length - 1 :, :size]
-        return traces.unroll(before, values, counts, flags, line[:, length:, -1:], since, seen[..., None] == 1)
+        return traces.unroll(before, values, counts, flags, line[:, length:, -1:], seen[..., None] == 1)
 
     def _hold(self, features: Array, before: Array, seen: Integers) -> tuple[Array, Integers]:
         """Return, of each feature at each step, the last value of the episode and how often it has been observed.
@@ -215,24 +203,3 @@ class ObservationHistory:
             since = step - start + 1
             seen, held = np.where(start >= 0, since, seen), np.where(start >= 0, since, held)
         return seen, self.rule.points(held)
-
-
-def _since_observed(
-    before: Array, observed: npt.NDArray[np.bool_], elapsed: Array, starts: npt.NDArray[np.bool_]
-) -> tuple[Array, Array]:
-    """Return the nominal steps since a feature was observed before each step, and since it was last, (N, T, D) each.
-
-    What has not been observed in an episode counts from its start.
-
-    :param before: the latter before the sequence, (N, D)
-    :param observed: which features are, (N, T, D)
-    :param elapsed: nominal steps since the observation before, (N, T, 1)
-    :param starts: whether an observation is the first of its episode, (N, T)
-    """
-    now = np.broadcast_to(np.cumsum(elapsed, axis=1, dtype=np.float64), observed.shape)
-    begins = starts[..., None]
-    steps = np.arange(observed.shape[1])[:, None]
-    place = np.maximum.accumulate(np.where(observed | begins, steps, -1), axis=1)
-    last = np.where(place >= 0, np.take_along_axis(now, np.maximum(place, 0), axis=1), -before[:, None])
-    previous = np.concatenate((-before[:, None], last[:, :-1]), axis=1)
-    return np.where(begins, 0.0, now - previous), now - last

@@ -21,7 +21,7 @@ class Records:
         self.width = layout.slot_size + int(layout.timestamps)
         self._columns = [part.columns for part in space.flattening.parts]
         types = [part.dtype for part in space.flattening.parts]
-        self._columns.append(slice(layout.features_dim, self.width))  # counts, ages, summary, elapsed time, timestamp
+        self._columns.append(slice(layout.features_dim, self.width))  # counts, summary, elapsed time, timestamp
         types.append(np.float32)
         widths = [columns.stop - columns.start for columns in self._columns]
         self._arrays = [np.zeros((*shape, width), dtype) for width, dtype in zip(widths, types, strict=True)]

@@ -40,7 +40,8 @@ class Traces:
     """The columns of a summary, (..., M), in a slot of the history.
 
     They are, in groups of D: first values, means, what float32 leaves of the means, K filters less the first values. At
-    last stands one column with the count, but where values may be missing, as each feature has a count of its own.
+    last stands one column with the count; where values may be missing, D columns with the nominal steps since each has
+    been observed.
 
     :param time_constants: K of them, tau, in nominal steps
     :param features_dim: D
@@ -59,12 +60,12 @@ class Traces:
     @cached_property
     def size(self) -> int:
         """M, columns of a summary in the history."""
-        return self.n_groups * self.features_dim + (0 if self.missing_values else 1)
+        return self.n_groups * self.features_dim + (self.features_dim if self.missing_values else 1)
 
     @cached_property
     def values_size(self) -> int:
         """Numbers of a summary as networks are given it."""
-        return self.n_groups * self.features_dim + (self.features_dim if self.missing_values else 1)
+        return self.size
 
     def unroll(
         self,
@@ -73,7 +74,6 @@ class Traces:
         counts: Array,
         observed: Booleans | None,
         elapsed: Array,
-        since: Array,
         starts: Booleans,
     ) -> Array:
         """Return the summaries of N sequences of T observations, (N, T, M).
@@ -83,17 +83,18 @@ class Traces:
         :param counts: observations of the episode up to each, (N, T, 1); with missing values of each feature, (N, T, D)
         :param observed: which features are, (N, T, D), where they may be missing
         :param elapsed: nominal steps since the observation before, (N, T, 1)
-        :param since: nominal steps since a feature was observed before, (N, T, D); where none is missing, ``elapsed``
         :param starts: whether an observation is the first of its episode, (N, T, 1)
         """
         dtype, own = line.dtype, self.n_groups * self.features_dim
         # In float32, (n - 1) / n and 1 / n do not add up to 1, and of 100,000 steps the mean would be 1e-4 off.
-        numbers = (before, line, counts, elapsed, since)
-        before, line, counts, elapsed, since = (values.astype(np.float64) for values in numbers)
+        before, line, counts, elapsed = (values.astype(np.float64) for values in (before, line, counts, elapsed))
         groups = before[:, :own].reshape(len(before), self.n_groups, -1)
         begins = starts if observed is None else observed & (counts == 1)
         goes_on = ~starts & ~begins
         first = _scan(goes_on, np.where(begins, line[:, 1:], 0.0), groups[:, _FIRST])
+        since, ages = elapsed, None
+        if observed is not None:
+            since, ages = _since_observed(before[:, own:], observed, elapsed, starts)
         keep, add = self._coefficients(line, first, counts, observed, elapsed, since, starts, begins)
         groups[:, _MEAN] += groups[:, _REMAINDER]
         moving = _scan(keep, add, np.concatenate((groups[:, _MEAN : _MEAN + 1], groups[:, _FILTERS:]), axis=1))
@@ -101,8 +102,8 @@ class Traces:
         # A mean of many moves by less than float32 can tell from one observation to the next.
         remainder = mean - mean.astype(dtype)
         filters = moving[:, :, 1:].reshape(*mean.shape[:2], -1)
-        parts = (first, mean, remainder, filters, *([counts] if observed is None else []))
-        return np.concatenate(parts, axis=2, dtype=dtype, casting="same_kind")
+        last = counts if ages is None else ages
+        return np.concatenate((first, mean, remainder, filters, last), axis=2, dtype=dtype, casting="same_kind")
 
     def _coefficients(
         self,
@@ -186,3 +187,16 @@ def _scan(keep: Array, add: Array, before: Array) -> Array:
         keep[:, shift:] = keep[:, shift:] * keep[:, :-shift]
         shift *= 2
     return add
+
+
+def _since_observed(before: Array, observed: Booleans, elapsed: Array, starts: Booleans) -> tuple[Array, Array]:
+    """Return nominal steps since a feature was observed before each step, and since it was observed last, (N, T, D).
+
+    :param before: the latter before the sequence, (N, D)
+    """
+    now = np.broadcast_to(np.cumsum(elapsed, axis=1), observed.shape)
+    steps = np.arange(observed.shape[1])[:, None]
+    place = np.maximum.accumulate(np.where(observed | starts, steps, -1), axis=1)
+    last = np.where(place >= 0, np.take_along_axis(now, np.maximum(place, 0), axis=1), -before[:, None])
+    previous = np.concatenate((-before[:, None], last[:, :-1]), axis=1)
+    return np.where(starts, 0.0, now - previous), now - last
