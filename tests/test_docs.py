@@ -17,8 +17,8 @@ import yaml
 import sb3_ncde  # noqa: F401  (registers environments)
 from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.cde.feature_norms import FEATURE_NORMS
 from sb3_ncde.cde.interpolation import INTERPOLATIONS
-from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS
 from sb3_ncde.history.time_source import TIME_KINDS
 from sb3_ncde.hyperparams import settings

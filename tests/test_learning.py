@@ -299,6 +299,11 @@ def test_agents_of_other_algorithms_have_the_settings_of_an_entry(name: str, age
         if argument in entry:
             given = getattr(model, argument)
             assert getattr(given, "frequency", given) == entry[argument]
+    buffer: Any = vars(model)["replay_buffer"]
+    returns = entry.get("replay_buffer_kwargs", {"n_steps": 1})
+    assert getattr(buffer, "n_steps", 1) == returns["n_steps"]
+    if returns["n_steps"] > 1:
+        assert buffer.gamma == returns["gamma"] == entry["gamma"]
     assert model.lr_schedule(1) == float(str(entry["learning_rate"]).removeprefix("lin_"))
     history = entry["vec_env_wrapper"]["sb3_ncde.VecHistory"]
     seen = model.observation_space

@@ -12,8 +12,8 @@ from sb3_contrib import RecurrentPPO
 import sb3_ncde  # noqa: F401
 from sb3_ncde.acting.tableaus import SOLVERS
 from sb3_ncde.arguments import NCDEArguments
+from sb3_ncde.cde.feature_norms import FEATURE_NORMS
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Linear
-from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.zoo.sampler import convert_ppo_ncde_params, sample_ppo_ncde_params
 
 ROOT = Path(__file__).parents[1]

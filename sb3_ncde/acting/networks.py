@@ -101,4 +101,4 @@ FEATURE_NORMS: dict[str, Callable[[Array], Array]] = {
     "unit": unit,
     "none": none,
 }
-"""By the names of :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: of features (rows, size)."""
+"""By the names of :data:`sb3_ncde.cde.feature_norms.FEATURE_NORMS`: of features (rows, size)."""

@@ -7,8 +7,8 @@ from sb3_ncde.acting.interpolation import INTERPOLATIONS as INTERPOLATIONS_IN_NU
 from sb3_ncde.acting.networks import FEATURE_NORMS as NORMS_IN_NUMPY
 from sb3_ncde.acting.stepper import Stepper
 from sb3_ncde.acting.tableaus import SOLVERS
+from sb3_ncde.cde.feature_norms import FEATURE_NORMS
 from sb3_ncde.cde.interpolation import INTERPOLATIONS
-from sb3_ncde.cde.read_out import FEATURE_NORMS
 from sb3_ncde.cde.solvers import ADAPTIVE_SOLVERS, AdaptiveSolver, FixedSolver, Solver
 from sb3_ncde.history.layout import Layout
 from sb3_ncde.plain_values import check_choice, check_integer, check_positive, check_type

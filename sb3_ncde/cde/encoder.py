@@ -14,14 +14,14 @@ from torch import nn
 
 from sb3_ncde.acting.description import Description, Weights, begins_anew
 from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.cde.feature_norms import FEATURE_NORMS, NORMS
 from sb3_ncde.cde.fixed_solve import solve, suits
 from sb3_ncde.cde.host_weights import EncoderOnHost, on_host
 from sb3_ncde.cde.increment_scale import IncrementScale
 from sb3_ncde.cde.interpolation import INTERPOLATIONS, Interpolation
 from sb3_ncde.cde.learning import Learning
 from sb3_ncde.cde.path import ControlPath, Prepared, control_path
-from sb3_ncde.cde.read_out import FEATURE_NORMS, seen_beside
-from sb3_ncde.cde.reverse_mode import NORMS
+from sb3_ncde.cde.read_out import seen_beside
 from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.summary import Summary
 from sb3_ncde.cde.vector_field import VectorField

@@ -14,9 +14,9 @@ import numpy as np
 import torch as th
 from torch import nn
 
+from sb3_ncde.cde.feature_norms import FEATURE_NORMS, NORMS
 from sb3_ncde.cde.interpolation import Interpolation
-from sb3_ncde.cde.read_out import FEATURE_NORMS
-from sb3_ncde.cde.reverse_mode import NORMS, Evaluations, Initial, Plan
+from sb3_ncde.cde.reverse_mode import Evaluations, Initial, Plan
 from sb3_ncde.cde.solvers import FixedSolver
 from sb3_ncde.cde.vector_field import VectorField
 from sb3_ncde.history.window_rule import Integers
@@ -55,7 +55,7 @@ def solve(
     :param path: over I intervals, with the path's values, (I + 1, B, V), as its drive, or None
     :param knot: of each row, (rows,)
     :param window: of each row; no two rows have the same of both, (rows,)
-    :param norm: that z passes through, a name in :data:`sb3_ncde.cde.reverse_mode.NORMS`
+    :param norm: that z passes through, a name in :data:`sb3_ncde.cde.feature_norms.NORMS`
     :param beside: what stands beside it, (rows, n), or None
     :param note: is told the gradient of what is returned, as a hook on it would be
     """

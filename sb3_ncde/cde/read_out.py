@@ -1,39 +1,7 @@
-"""What the heads see: the features that are read out of z, and the newest observation beside them."""
-
-import math
-from collections.abc import Callable
+"""What the heads see beside z: the newest observation, and what the path says of it."""
 
 import numpy as np
 import torch as th
-from torch.nn import functional as F
-
-
-def layer_norm(features: th.Tensor) -> th.Tensor:
-    """Return features, (rows, size), that have a mean of 0 and a variance of 1 in each row, without weights."""
-    return F.layer_norm(features, features.shape[-1:])
-
-
-def unit(features: th.Tensor) -> th.Tensor:
-    """Return features, (rows, size), as :func:`layer_norm` does, and divided by the root of their size.
-
-    So they are a vector of length 1: together as large as one number of order 1. Heads see few numbers beside them.
-    """
-    normed = layer_norm(features)
-    return normed / math.sqrt(features.shape[-1])
-
-
-def none(features: th.Tensor) -> th.Tensor:
-    """Return the features as they are."""
-    return features
-
-
-FEATURE_NORMS: dict[str, Callable[[th.Tensor], th.Tensor]] = {
-    "tanh": th.tanh,
-    "layer_norm": layer_norm,
-    "unit": unit,
-    "none": none,
-}
-"""By name: of features (rows, size)."""
 
 
 def seen_beside(

@@ -1,10 +1,8 @@
 """A solve by fixed steps in NumPy, and its gradient: reverse mode through the steps of an explicit Runge-Kutta method.
 
-The solve is discretised first and then differentiated, so that the gradient is that of the numbers that it gives. What
-z passes through on its way to the heads is here as well.
+The solve is discretised first and then differentiated, so that the gradient is that of the numbers that it gives.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -12,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 
-from sb3_ncde.acting.networks import Layer, linear, mean_weights, relu, softplus, softplus_derivative
+from sb3_ncde.acting.networks import Layer, linear, relu, softplus, softplus_derivative
 from sb3_ncde.acting.solver import combine
 from sb3_ncde.acting.tableaus import Tableau
 from sb3_ncde.history.window_rule import Array, Integers
@@ -254,47 +252,6 @@ def _repeated(latent_size: int, channels: int, dtype: np.dtype[Any]) -> Array:
     """Return what puts all channels beside themselves, once for each number of z, (C, Z * C)."""
     repeated: Array = np.tile(np.eye(channels, dtype=dtype), latent_size)
     return repeated
-
-
-Pullback = Callable[[Array], Array]
-"""From the gradient of an output, (rows, size), to that of the input."""
-
-
-def _tanh(rows: Array) -> tuple[Array, Pullback]:
-    out = np.tanh(rows)
-    return out, lambda gradient: gradient * (1.0 - out * out)
-
-
-def _layer_norm(rows: Array) -> tuple[Array, Pullback]:
-    mean = mean_weights(rows.shape[1], rows.dtype)
-    out = rows - rows @ mean
-    deviation = np.sqrt((out * out) @ mean + 1e-5)  # PyTorch's
-    out /= deviation
-
-    def pullback(gradient: Array) -> Array:
-        of_rows: Array = gradient - gradient @ mean
-        of_rows -= out * ((gradient * out) @ mean)
-        of_rows /= deviation
-        return of_rows
-
-    return out, pullback
-
-
-def _unit(rows: Array) -> tuple[Array, Pullback]:
-    out, pullback = _layer_norm(rows)
-    root = math.sqrt(rows.shape[1])
-    return out / root, lambda gradient: pullback(gradient / root)
-
-
-NORMS: dict[str, Callable[[Array], tuple[Array, Pullback]]] = {
-    "tanh": _tanh,
-    "layer_norm": _layer_norm,
-    "unit": _unit,
-    "none": lambda rows: (rows, lambda gradient: gradient),
-}
-"""By the names of :data:`sb3_ncde.cde.read_out.FEATURE_NORMS`: outputs for features (rows, size), and their pullback.
-
-Of another norm PyTorch finds the gradient."""
 
 
 def _flat(rows: Array) -> th.Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 from sb3_ncde.history.window_rule import Array
 
 FORMAT = "sb3_ncde.deploy"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of the tree. It rises with every change that a reader of before would not understand."""
 _ARRAY, _METADATA = "array", "metadata.json"
 Tree = dict[str, Any]

@@ -3,7 +3,7 @@
 The same as :class:`sb3_ncde.acting.stepper.Stepper` computes, which goes on from the step before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -90,13 +90,7 @@ def _features(xp: Any, description: Description, weights: Weights, z: Any) -> An
     """Return the features that are read out of z, (N, Z)."""
     if weights.read_out is not None:
         z = _linear(xp, z, weights.read_out)
-    if description.feature_norm == "tanh":
-        return xp.tanh(z)
-    if description.feature_norm in ("layer_norm", "unit"):
-        size = (weights.read_out or weights.initial[-1]).bias.shape[0]
-        z = normed(xp, z, size)
-        return z if description.feature_norm == "layer_norm" else z * size**-0.5
-    return z
+    return NORMS[description.feature_norm](xp, z, (weights.read_out or weights.initial[-1]).bias.shape[0])
 
 
 def _read_out(xp: Any, description: Description, weights: Weights, z: Any, knot: Knot, values: Any) -> Any:
@@ -228,6 +222,13 @@ def _smoothly(xp: Any, stretch: Stretch, before: Stretch | None) -> tuple[Piece,
     return (Cubic(increments, leaving, drive, moved, drive_leaving),)
 
 
+NORMS: dict[str, Callable[[Any, Any, int], Any]] = {
+    "tanh": lambda xp, z, size: xp.tanh(z),
+    "layer_norm": normed,
+    "unit": lambda xp, z, size: normed(xp, z, size) / size**0.5,
+    "none": lambda xp, z, size: z,
+}
+"""By the names of :data:`sb3_ncde.acting.networks.FEATURE_NORMS`: of features, (N, size), and their size."""
 PIECES = {"linear": _linearly, "hermite": _smoothly, "rectilinear": _rectilinearly}
 """By the names of :data:`sb3_ncde.acting.interpolation.INTERPOLATIONS`."""
 
