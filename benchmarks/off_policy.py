@@ -30,6 +30,7 @@ from zoo_settings import zoo_settings
 from sb3_ncde import VecHistory, with_memory
 from sb3_ncde.envs import TASKS
 from sb3_ncde.hyperparams import with_schedules
+from sb3_ncde.wrappers import PreviousAction
 from sb3_ncde.zoo.config_entry import as_mapping
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -42,6 +43,16 @@ MUJOCO_SETTINGS = "Hopper-v4"
 def make_irregular_features() -> gym.Env[Any, Any]:
     """Return Pendulum without its velocity after 1 to 5 steps of physics, with rates and elapsed time as columns."""
     return Features(make_body("Pendulum", shows_action=False, sensors=SAMPLING, everything=False))
+
+
+def make_positions(name: str) -> gym.Env[Any, Any]:
+    """Return a body that shows its positions."""
+    return make_body(name, shows_action=False, sensors={}, everything=False)
+
+
+def make_rewarded(name: str) -> gym.Env[Any, Any]:
+    """Return a body that shows its positions and the previous reward, most of which is the forward velocity."""
+    return PreviousAction(make_positions(name), reward=True, action=False)
 
 
 Maker = Callable[[], gym.Env[Any, Any]]
@@ -66,6 +77,12 @@ class Task(NamedTuple):
     frames: Maker | None = None
 
 
+def _mujoco(name: str, make: Maker) -> Task:
+    """Return the task of a body that is shown as an environment shows it."""
+    full = partial(make_body, name, shows_action=False, sensors={}, everything=True)
+    return Task(SAC, MUJOCO_SETTINGS, QUARTERS[100_000], make, full)
+
+
 QUARTERS = {steps: tuple(steps * part // 4 for part in range(1, 5)) for steps in (20_000, 40_000, 50_000, 100_000)}
 SHOWN = {task: partial(gym.make, env_id) for task, (env_id, *_) in TASKS.items()}
 HIDDEN = {task: partial(gym.make, f"{OURS}{task}NoVel-v1") for task in TASKS}
@@ -88,17 +105,10 @@ RUNS = {
         HIDDEN["MountainCarContinuous"],
         SHOWN["MountainCarContinuous"],
     ),
-} | {
-    name: Task(
-        SAC,
-        MUJOCO_SETTINGS,
-        QUARTERS[100_000],
-        partial(make_body, name, shows_action=False, sensors={}, everything=False),
-        partial(make_body, name, shows_action=False, sensors={}, everything=True),
-    )
-    for name in MUJOCO
 }
-"""By name."""
+RUNS |= {name: _mujoco(name, partial(make_positions, name)) for name in MUJOCO}
+RUNS |= {f"{name}Reward": _mujoco(name, partial(make_rewarded, name)) for name in MUJOCO}
+"""By name. The agents of the full state are the same with the reward and without."""
 
 
 def settings(task: Task) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -20,18 +20,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import nn
 from torch.distributions import Categorical, Normal
-from torch.nn import functional as F
 
 from sb3_ncde.acting.distributions import categorical, gaussian, state_dependent
-from sb3_ncde.acting.networks import Layer, linear, relu
-from sb3_ncde.cde.host_weights import HostWeights, on_host
+from sb3_ncde.cde.host_weights import on_host
 from sb3_ncde.history.window_rule import Array
+from sb3_ncde.known_layers import KnownLayers, Network, called, run
 
-ACTIVATIONS: dict[type[Any], tuple[Callable[[Array], Array], Callable[[th.Tensor], th.Tensor]]] = {
-    nn.Tanh: (np.tanh, th.tanh),
-    nn.ReLU: (relu, th.relu),
-}
-"""In NumPy and in PyTorch, by type; not by a subclass, which may do something else."""
 _FORWARD = ("forward", "forward_actor", "forward_critic")
 
 
@@ -54,13 +48,8 @@ class Heads:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self._policy = policy
-        self._modules: tuple[Any, ...] = ()
-        self._types: list[type[Any]] = []
-        self._parts: list[list[Any]] = []  # hidden layers and output of the actor, and of the critic
-        self._known = False
-        self._hooks: list[dict[int, Any]] = []
-        self._host = HostWeights(())
-        self._networks: list[list[Layer | Callable[[Array], Array]]] = []
+        self._layers = KnownLayers()
+        self._networks: list[Network] = []  # hidden layers and output of the actor, and of the critic
         self._log_std: Array = np.zeros(0)
 
     def release_distribution(self, keep: bool) -> None:
@@ -86,13 +75,13 @@ class Heads:
     def hidden(self, latent: th.Tensor) -> th.Tensor:
         """Return what the actor's hidden layers make of what it sees, (rows, size)."""
         if self._are_known():
-            return _called(self._parts[0], latent)
+            return called(self._layers.parts[0], latent)
         return self._policy.mlp_extractor.forward_actor(latent)
 
     def value(self, latent: th.Tensor) -> th.Tensor:
         """Return the critic's values, (rows, 1), of what it sees."""
         if self._are_known():
-            return _called(self._parts[3], _called(self._parts[2], latent))
+            return called(self._layers.parts[3], called(self._layers.parts[2], latent))
         value: th.Tensor = self._policy.value_net(self._policy.mlp_extractor.forward_critic(latent))
         return value
 
@@ -110,7 +99,7 @@ class Heads:
             return False
         if "log_std" not in policy._parameters and not isinstance(policy.action_dist, CategoricalDistribution):
             return False
-        weight = self._parts[3][0]._parameters["weight"]
+        weight = self._layers.parts[3][0]._parameters["weight"]
         if latent.dtype != weight.dtype or not latent.device.type == weight.device.type == "cpu":
             return False
         self._renew()
@@ -122,38 +111,18 @@ class Heads:
         extractor = parts["mlp_extractor"]
         if type(extractor) is not MlpExtractor or not extractor.__dict__.keys().isdisjoint(_FORWARD):
             return False
-        # By the modules' dictionaries a look takes a fraction of the time of one by their attributes.
         hidden: dict[str, Any] = extractor._modules
         actor, critic = hidden["policy_net"], hidden["value_net"]
-        action, value = parts["action_net"], parts["value_net"]
         if not type(actor) is type(critic) is nn.Sequential:
             return False
-        modules = (*actor._modules.values(), action, *critic._modules.values(), value)
-        # A layer that is parametrized (torch.nn.utils.parametrize) remains, but is of another type.
-        if modules != self._modules or [*map(type, modules)] != self._types:
-            self._modules, self._types = modules, [*map(type, modules)]
-            self._parts = [[*actor], [action], [*critic], [value]]
-            self._known = all(kind is nn.Linear or kind in ACTIVATIONS for kind in self._types)
-            self._host = HostWeights([[part for part in parts if type(part) is nn.Linear] for parts in self._parts])
-            self._networks = []
-            self._hooks = [hooks for part in (*modules, actor, critic) for hooks in hooks_of(part)]
-        if any(self._hooks):
-            self._modules = ()  # pruning and weight norms hook in, and change where the weights are
-            return False
-        return self._known and not any("forward" in part.__dict__ for part in (*modules, actor, critic))
+        return self._layers.know(actor, parts["action_net"], critic, parts["value_net"])
 
     def _renew(self) -> None:
-        """Make the layers anew where parameters have moved."""
+        """Look where the parameters are."""
         log_std: Any = self._policy._parameters.get("log_std")
-        if self._host.renewed(*([] if log_std is None else [log_std])) or not self._networks:
-            groups = list(self._host.arrays())
-            if log_std is not None:
-                self._log_std = groups.pop()
-            layers = iter([layer for group in groups for layer in group])
-            self._networks = [
-                [next(layers) if type(part) is nn.Linear else ACTIVATIONS[type(part)][0] for part in parts]
-                for parts in self._parts
-            ]
+        self._networks, others = self._layers.in_numpy([] if log_std is None else [log_std])
+        if others:
+            self._log_std = others[0]
 
     @np.errstate(all="ignore")  # numbers that overflow become infinite, as in PyTorch
     def act(self, latent: th.Tensor, deterministic: bool) -> Acted | None:
@@ -196,26 +165,6 @@ def is_known(distribution: Distribution) -> bool:
     if type(distribution) is StateDependentNoiseDistribution:
         return distribution.full_std and not distribution.use_expln and distribution.bijector is None
     return type(distribution) in (CategoricalDistribution, DiagGaussianDistribution)
-
-
-def hooks_of(module: Any) -> tuple[dict[int, Any], ...]:
-    """Return where a module holds what else a call of it does."""
-    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-
-
-def _called(parts: list[Any], rows: th.Tensor) -> th.Tensor:
-    """Return what modules make of rows one after the other, without calling the modules."""
-    for part in parts:
-        activation = ACTIVATIONS.get(type(part))
-        rows = F.linear(rows, part.weight, part.bias) if activation is None else activation[1](rows)
-    return rows
-
-
-def run(network: list[Layer | Callable[[Array], Array]], rows: Array) -> Array:
-    """Return the outputs of layers and activations one after the other, (N, n_out), for inputs (N, n_in)."""
-    for part in network:
-        rows = linear(rows, part) if isinstance(part, Layer) else part(rows)
-    return rows
 
 
 def _random(like: Array, draw: Callable[[th.Tensor], th.Tensor]) -> Array:

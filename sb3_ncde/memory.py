@@ -17,6 +17,7 @@ from sb3_ncde.buffers import HistoryReplayBuffer
 from sb3_ncde.cde.arguments import EncoderArguments
 from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.history.space import HistorySpace
+from sb3_ncde.history_policies import HISTORY_POLICIES
 from sb3_ncde.torch_layers import NCDEExtractor
 from sb3_ncde.vec_history import VecHistory, refuse_normalized_histories
 
@@ -45,7 +46,9 @@ def with_memory(
             replay_buffer_class=HistoryReplayBuffer,
         )
 
-    with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks. An
+    with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks, and
+    for these and QR-DQN with one of :data:`sb3_ncde.history_policies.HISTORY_POLICIES`, which makes deterministic
+    actions of one environment in less time. An
     environment of an evaluation has to be wrapped in VecHistory with the same arguments.
 
     :param algorithm: SAC, TD3, DDPG, DQN, TQC, QRDQN, CrossQ, PPO, A2C, TRPO, MaskablePPO, ...
@@ -88,6 +91,8 @@ def with_memory(
         of_policy = given.get("features_extractor_kwargs") or {}
         given["features_extractor_kwargs"] = of_policy | features_extractor_kwargs
     _check_policy(algorithm, policy, defaults | given, env)
+    named: Any = algorithm.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+    policy = HISTORY_POLICIES.get(named, policy)
     if issubclass(algorithm, FUSED) and "optimizer_class" not in given:
         defaults["optimizer_kwargs"] = {"fused": True}
     return algorithm(policy, env, policy_kwargs=defaults | given, **kwargs)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from sb3_ncde.action_mask import ActionMask
 from sb3_ncde.arguments import SB3_ARGUMENTS, split_arguments
 from sb3_ncde.cde.encoder import NeuralCDE
-from sb3_ncde.heads import Acted, Heads, hooks_of
+from sb3_ncde.heads import Acted, Heads
 from sb3_ncde.history.arguments import check_traces
 from sb3_ncde.history.diagnostics import MemoryWatch, RangeWatch, recommend_cpu
 from sb3_ncde.history.guard import Guard
@@ -36,6 +36,7 @@ from sb3_ncde.history.observation_history import State
 from sb3_ncde.history.observations import ObservationReader, check_critic_keys, check_extractor
 from sb3_ncde.history.time_source import warn_of_time_among_features
 from sb3_ncde.history.validation import check_gradient, check_keys, check_mask, check_state
+from sb3_ncde.known_layers import hooks_of
 from sb3_ncde.saved_policy import LONGEST_DEFAULT_HISTORY, SavedPolicy
 
 

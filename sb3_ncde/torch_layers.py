@@ -126,14 +126,12 @@ class NCDEExtractor(BaseFeaturesExtractor):
                 f"Histories of {' x '.join(map(str, packed.shape[1:]))} numbers, but this agent's have "
                 f"{self.space.shape[0]}: they are of a VecHistory with other arguments."
             )
-        _check_count(packed[:, 0])
+        check_count(packed[:, 0])
         scale = self.encoder.increment_scale.scale
         if not (th.is_grad_enabled() or self.training):
-            self.encoder.learning.note_rollout()
-            if self.extractor is None and packed.dtype == np.float32 and scale.dtype == th.float32:
-                seen = self.encoder.follow(packed)
-                if seen is not None:
-                    return seen.to(observations.device)
+            seen = self.follow(packed)
+            if seen is not None:
+                return th.from_numpy(seen).to(observations.device)
         of_data = self.extractor is None and self.encoder.control is None and not observations.requires_grad
         # What is prepared in inference mode cannot be learned from.
         if not of_data or th.is_inference_mode_enabled():
@@ -144,6 +142,19 @@ class NCDEExtractor(BaseFeaturesExtractor):
             prepared = self.encoder.prepare(self._sequences(observations))
             self._recent.put(key, scale, prepared)
         return self.encoder.encode(prepared)
+
+    def follow(self, packed: Array) -> Array | None:
+        """Encode histories that an agent acts on, where each goes on from that of the call before.
+
+        :param packed: (N, P), whose counts are whole numbers from 1
+        :return: features for the heads, (N, features_dim), or None: :meth:`forward` needs PyTorch for them
+        """
+        self.encoder.learning.note_rollout()
+        if self.extractor is not None or packed.dtype != np.float32:
+            return None
+        if self.encoder.increment_scale.scale.dtype != th.float32:
+            return None
+        return self.encoder.follow(packed)
 
     def _sequences(self, observations: th.Tensor) -> Sequences:
         """Return histories, (rows, P), as sequences of one step each."""
@@ -245,7 +256,7 @@ def _refuse_beside(extractor: str, remembered: HistoryArguments) -> None:
         )
 
 
-def _check_count(count: Array) -> None:
+def check_count(count: Array) -> None:
     """Raise ValueError for histories without an observation, or with a part of one."""
     if (count >= 1).all() and (count == np.rint(count)).all():
         return

@@ -57,6 +57,20 @@ def test_keys_are_added_to_any_other(kind: str) -> None:
     np.testing.assert_array_equal(observation["action_times_reward"], np.array([0, reward], np.float32))
 
 
+def test_the_reward_alone() -> None:
+    assert PreviousAction(walk(action_space=spaces.Text(3)), reward=True, action=False).observation_space.shape == (4,)
+    env = PreviousAction(walk(), reward=True, action=False)
+    assert env.reset(seed=0)[0][3:].tolist() == [0]
+    observation, reward, *_ = env.step(1)
+    assert observation[3:].tolist() == [np.float32(reward)]
+    assert env.observation_space.contains(observation)
+    of_keys: Any = PreviousAction(walk(observation="dict"), product=True, action=False).observation_space
+    assert "action_times_reward" in of_keys.spaces
+    assert "previous_action" not in of_keys.spaces
+    with pytest.raises(ValueError, match="shows nothing"):
+        PreviousAction(walk(), action=False)
+
+
 def test_an_episode_begins_without_an_action() -> None:
     env = PreviousAction(walk())
     env.reset(seed=0)

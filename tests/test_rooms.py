@@ -17,6 +17,7 @@ ROOMS = (
     "__init__",  # the public names
     "registration",
     "memory",  # all parts together, in one line
+    "history_policies",  # of off-policy algorithms while they act
     "policies",  # where SB3 meets the memory
     "buffers",
     "torch_layers",
@@ -27,6 +28,7 @@ ROOMS = (
     "presets",
     "hyperparams",
     "heads",  # of NCDEPolicy while it acts
+    "known_layers",  # of SB3's networks while they act
     "cde",  # the equation
     "acting",  # a step of it in NumPy
     "history",  # what is remembered

@@ -198,7 +198,7 @@ class NeuralCDE(nn.Module):
         after = (th.from_numpy(first_after).to(device), th.from_numpy(second_after).to(device))
         return th.from_numpy(seen).to(device), after
 
-    def follow(self, packed: Array) -> th.Tensor | None:
+    def follow(self, packed: Array) -> Array | None:
         """Encode histories, (N, P), that go on from those of the call before, without gradients.
 
         :return: features for the heads, (N, output_size), or None; see
@@ -206,8 +206,7 @@ class NeuralCDE(nn.Module):
         """
         if self._stepper is None:
             return None
-        seen = self._stepper.follow(packed, *self._host.weights(self.increment_scale, self._summary_scale))
-        return None if seen is None else th.from_numpy(seen)
+        return self._stepper.follow(packed, *self._host.weights(self.increment_scale, self._summary_scale))
 
     def in_numpy(self) -> tuple[Description, Weights] | None:
         """Return its description and its weights, for a step in NumPy; None: its solver needs PyTorch."""

@@ -23,26 +23,36 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
     :param env: an environment with Box, Discrete, MultiDiscrete (of one dimension) or MultiBinary actions
     :param reward: whether the reward is shown as well
     :param product: whether the product of action and reward is
+    :param action: whether the action is. Without it the reward can be shown alone, of actions of any kind
     :raises TypeError: for other actions
-    :raises ValueError: if the observation has one of the keys already, or the environment is wrapped in another one
+    :raises ValueError: if nothing is shown, the observation has one of the keys already, or the environment is wrapped
+        in another one
     """
 
-    def __init__(self, env: gym.Env[Any, Any], reward: bool = False, product: bool = False) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, reward=reward, product=product)
+    def __init__(
+        self, env: gym.Env[Any, Any], reward: bool = False, product: bool = False, action: bool = True
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, reward=reward, product=product, action=action)
         super().__init__(env)
         inner: gym.Env[Any, Any] = env
         while isinstance(inner, gym.Wrapper):
             if isinstance(inner, PreviousAction):
                 raise ValueError("The environment is wrapped in PreviousAction already.")
             inner = inner.env
+        self.shows_action = action
         self.shows_reward = reward
         self.shows_product = product
-        space, action = env.observation_space, _encoded_space(env.action_space)
-        added: dict[str, spaces.Box] = {"previous_action": action}
+        space = env.observation_space
+        added: dict[str, spaces.Box] = {}
+        if action:
+            added["previous_action"] = _encoded_space(env.action_space)
         if reward:
             added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         if product:
-            added["action_times_reward"] = spaces.Box(-np.inf, np.inf, action.shape, np.float32)
+            shape = _encoded_space(env.action_space).shape
+            added["action_times_reward"] = spaces.Box(-np.inf, np.inf, shape, np.float32)
+        if not added:
+            raise ValueError("PreviousAction with action=False shows nothing: it needs reward=True or product=True.")
         self._columns = isinstance(space, spaces.Box) and len(space.shape) == 1
         if isinstance(space, spaces.Box) and self._columns:
             low = np.concatenate([space.low, *(box.low for box in added.values())])
@@ -67,12 +77,13 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         return self._joined(observation, action, float(reward)), reward, terminated, truncated, info
 
     def _joined(self, observation: Any, action: Any, reward: float) -> Any:
-        encoded = _encode(self.action_space, action)
-        added: dict[str, Floats] = {"previous_action": encoded}
+        added: dict[str, Floats] = {}
+        if self.shows_action:
+            added["previous_action"] = _encode(self.action_space, action)
         if self.shows_reward:
             added["previous_reward"] = np.array([reward], np.float32)
         if self.shows_product:
-            added["action_times_reward"] = encoded * np.float32(reward)
+            added["action_times_reward"] = _encode(self.action_space, action) * np.float32(reward)
         if self._columns:
             return np.concatenate((np.asarray(observation, np.float32), *added.values()))
         return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}

@@ -1,0 +1,173 @@
+"""Policies of off-policy algorithms whose deterministic actions are chosen in NumPy, from histories.
+
+For one environment PyTorch spends its time in the calls: SB3's ``predict`` takes longer for a few layers than the
+encoder does for its step. Whatever is not known here goes through the policy's modules as ever, and so do samples: a
+training is that of SB3's own policy, bit for bit.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
+from sb3_contrib.tqc.policies import Actor as TQCActor
+from sb3_contrib.tqc.policies import TQCPolicy
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from stable_baselines3.sac.policies import Actor as SACActor
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import Actor as TD3Actor
+from stable_baselines3.td3.policies import TD3Policy
+
+from sb3_ncde.history.window_rule import Array
+from sb3_ncde.known_layers import KnownLayers, Network, hooks_of, run
+from sb3_ncde.torch_layers import NCDEExtractor, check_count
+
+_ACTING = ("forward", "_predict", "extract_features", "get_action_dist_params")
+"""Methods of which an instance may have one of its own."""
+
+
+class HistoryPolicy(BasePolicy):
+    """What the policies below have in common: a ``predict`` in NumPy.
+
+    :param args: of SB3's policy
+    :param kwargs: of SB3's policy
+    """
+
+    actor_class: ClassVar[type[Any]]
+    """Of the module that chooses actions."""
+    actor_name: ClassVar[str]
+    """Of that module."""
+    network_names: ClassVar[tuple[str, ...]]
+    """Of its networks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._layers = KnownLayers()
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Return actions, and the state as it is; see SB3's ``predict``.
+
+        :param observation: histories of VecHistory, (N, P), or one, (P,)
+        :param state: of a recurrent policy, which this one is not
+        :param episode_start: is not read
+        :param deterministic: whether to take the most likely actions instead of samples
+        :raises ValueError: for what is no history
+        """
+        actions = self._in_numpy(observation) if deterministic else None
+        if actions is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        return actions, state
+
+    def _in_numpy(self, observation: Any) -> Array | None:
+        """Return the best actions, (N, *shape), or None: PyTorch has to choose them, or SB3 to say what is wrong."""
+        if not isinstance(observation, np.ndarray) or observation.ndim != 2:
+            return None
+        modules: Any = self._modules
+        actor = modules[self.actor_name]
+        if observation.shape[1:] != self.observation_space.shape or not self._knows(actor):
+            return None
+        if self.training:
+            self.set_training_mode(False)
+        for module in modules.values():  # SB3 tells all modules at every call, and only these care
+            if "features_extractor" in module._modules:
+                module._modules["features_extractor"].train(False)
+        check_count(observation[:, 0])
+        seen = actor._modules["features_extractor"].follow(observation)
+        if seen is None:
+            return None
+        networks, _ = self._layers.in_numpy()
+        with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
+            actions = self._choose(networks, seen)
+        if not np.isfinite(np.add.reduce(actions, axis=None)):
+            return None  # which PyTorch's distributions refuse
+        actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        return self.unscale_action(actions) if self.squash_output else actions
+
+    def _knows(self, actor: Any) -> bool:
+        """Return whether the module that chooses actions is as SB3 and this package have made it, and on the host."""
+        if type(self) not in _KNOWN or type(actor) is not self.actor_class or getattr(actor, "use_sde", False):
+            return False
+        modules = actor._modules
+        extractor = modules["features_extractor"]
+        if type(extractor) is not NCDEExtractor or any(map(any, (hooks_of(actor), hooks_of(extractor)))):
+            return False
+        if any(not module.__dict__.keys().isdisjoint(_ACTING) for module in (self, actor, extractor)):
+            return False
+        networks = [modules[name] for name in self.network_names]
+        if not self._layers.know(*networks):
+            return False
+        return bool(self._layers.parts[0][0].weight.device.type == "cpu")
+
+    def _choose(self, networks: list[Network], seen: Array) -> Array:
+        """Return the best actions, (N, size), of a Box between -1 and 1.
+
+        :param networks: those of :attr:`network_names`
+        :param seen: by them, (N, features_dim)
+        """
+        raise NotImplementedError
+
+
+class _Squashed(HistoryPolicy):
+    """Actions are the tanh of a Gaussian (Haarnoja et al. 2018, arXiv:1812.05905), the best that of its mean."""
+
+    actor_name, network_names = "actor", ("latent_pi", "mu")
+
+    def _choose(self, networks: list[Network], seen: Array) -> Array:
+        hidden, mean = networks
+        best: Array = np.tanh(run(mean, run(hidden, seen)))
+        return best
+
+
+class SACHistoryPolicy(_Squashed, SACPolicy):
+    """SAC's."""
+
+    actor_class = SACActor
+
+
+class TQCHistoryPolicy(_Squashed, TQCPolicy):
+    """TQC's."""
+
+    actor_class = TQCActor
+
+
+class TD3HistoryPolicy(HistoryPolicy, TD3Policy):
+    """That of TD3 and DDPG. Noise is added by the algorithm."""
+
+    actor_class, actor_name, network_names = TD3Actor, "actor", ("mu",)
+
+    def _choose(self, networks: list[Network], seen: Array) -> Array:
+        return run(networks[0], seen)
+
+
+class DQNHistoryPolicy(HistoryPolicy, DQNPolicy):
+    """DQN's. Random actions are the algorithm's."""
+
+    actor_class, actor_name, network_names = QNetwork, "q_net", ("q_net",)
+
+    def _choose(self, networks: list[Network], seen: Array) -> Array:
+        best: Array = run(networks[0], seen).argmax(axis=1)
+        return best
+
+
+class QRDQNHistoryPolicy(HistoryPolicy, QRDQNPolicy):
+    """QR-DQN's. Random actions are the algorithm's."""
+
+    actor_class, actor_name, network_names = QuantileNetwork, "quantile_net", ("quantile_net",)
+
+    def _choose(self, networks: list[Network], seen: Array) -> Array:
+        quantiles = run(networks[0], seen).reshape(len(seen), self.quantile_net.n_quantiles, -1)
+        best: Array = quantiles.mean(axis=1).argmax(axis=1)
+        return best
+
+
+HISTORY_POLICIES: dict[type[BasePolicy], type[HistoryPolicy]] = {
+    SACPolicy: SACHistoryPolicy,
+    TQCPolicy: TQCHistoryPolicy,
+    TD3Policy: TD3HistoryPolicy,
+    DQNPolicy: DQNHistoryPolicy,
+    QRDQNPolicy: QRDQNHistoryPolicy,
+}
+"""By SB3's."""
+_KNOWN = frozenset(HISTORY_POLICIES.values())

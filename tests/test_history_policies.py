@@ -1,0 +1,227 @@
+"""Off-policy agents act in NumPy as SB3's own policies do, where they act deterministically."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from sb3_contrib import QRDQN, TQC
+from stable_baselines3 import DDPG, DQN, SAC, TD3
+from stable_baselines3.common.policies import BasePolicy
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from sb3_ncde import VecHistory
+from sb3_ncde.history_policies import HISTORY_POLICIES, HistoryPolicy, SACHistoryPolicy
+from tests.test_extractor import BOX, CONTINUOUS, make, walk
+
+ALGORITHMS: list[Any] = [SAC, TQC, TD3, DDPG, DQN, QRDQN]
+TWO = spaces.Box(np.array([[-1], [-3]], np.float32), np.array([[1], [5]], np.float32))
+
+
+def agent(algorithm: Any = SAC, n_envs: int = 2, **kwargs: Any) -> Any:
+    """Return an agent whose weights are large enough for all of them to show."""
+    env = walk(n_envs, action_space=TWO if algorithm in CONTINUOUS else spaces.Discrete(3))
+    model = make(algorithm, env, **kwargs)
+    generator = th.Generator().manual_seed(1)
+    with th.no_grad():
+        for weight in model.policy.parameters():
+            weight.add_(0.3 * th.randn(weight.shape, generator=generator))
+    return model
+
+
+def acted(model: Any, steps: int = 12, deterministic: bool = True) -> tuple[list[Any], int]:
+    """Return the actions of some steps, and at how many of them NumPy has not chosen them."""
+    env = model.get_env()
+    env.seed(3)
+    observation, actions = env.reset(), []
+    th.manual_seed(7)
+    with patch.object(BasePolicy, "predict", autospec=True, side_effect=BasePolicy.predict) as in_pytorch:
+        for _ in range(steps):
+            action, state = model.policy.predict(observation, ("state",), deterministic=deterministic)
+            assert state == ("state",)
+            actions.append(action)
+            observation, *_ = env.step(action)
+    return actions, in_pytorch.call_count
+
+
+def acted_in_pytorch(model: Any, **kwargs: Any) -> list[Any]:
+    """Return the actions of SB3's own ``predict``."""
+    with patch.object(HistoryPolicy, "_in_numpy", return_value=None):
+        actions, in_pytorch = acted(model, **kwargs)
+    assert in_pytorch == len(actions)
+    return actions
+
+
+def same(actions: list[Any], others: list[Any]) -> None:
+    """Assert that actions have the same shapes, types and numbers."""
+    for action, other in zip(actions, others, strict=True):
+        assert (action.shape, action.dtype) == (other.shape, other.dtype)
+        np.testing.assert_allclose(action, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_numpy_and_pytorch_act_alike(algorithm: Any, n_envs: int) -> None:
+    model = agent(algorithm, n_envs)
+    actions, in_pytorch = acted(model)
+    assert in_pytorch == 1  # the first histories go on from nothing that the agent has seen
+    assert len({action.tobytes() for action in actions}) > 1
+    same(actions, acted_in_pytorch(model))
+
+
+@pytest.mark.parametrize("algorithm", [SAC, DQN])
+def test_samples_are_those_of_sb3(algorithm: Any) -> None:
+    actions, in_pytorch = acted(agent(algorithm), deterministic=False)
+    assert in_pytorch == len(actions)
+
+
+def _prune(policy: Any) -> None:
+    prune.random_unstructured(policy.actor.mu, "weight", 0.5)  # type: ignore[no-untyped-call]
+
+
+def _norm(policy: Any) -> None:
+    layer = parametrizations.weight_norm(policy.actor.latent_pi[0])
+    with th.no_grad():
+        layer.parametrizations.weight.original0.mul_(0.5)
+
+
+def _hook(policy: Any) -> None:
+    policy.actor.register_forward_hook(lambda module, inputs, out: out * 0.5)
+
+
+def _hook_on_extractor(policy: Any) -> None:
+    policy.actor.features_extractor.register_forward_hook(lambda module, inputs, out: out * 0.5)
+
+
+def _patch(policy: Any) -> None:
+    of_class = policy.actor.get_action_dist_params
+    policy.actor.get_action_dist_params = lambda obs: (of_class(obs)[0] * 0.5, *of_class(obs)[1:])
+
+
+def _replace(policy: Any) -> None:
+    policy.actor.latent_pi = nn.Sequential(*policy.actor.latent_pi, nn.GELU())
+
+
+@pytest.mark.parametrize("change", [_prune, _norm, _hook, _hook_on_extractor, _patch, _replace])
+def test_what_is_not_known_is_left_to_sb3(change: Callable[[Any], None]) -> None:
+    """And noticed at the next step."""
+    model = agent()
+    before, in_pytorch = acted(model)
+    assert in_pytorch == 1
+    change(model.policy)
+    actions, in_pytorch = acted(model)
+    assert in_pytorch == len(actions)
+    assert not np.allclose(actions, before)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"use_sde": True},
+        {"policy_kwargs": {"activation_fn": nn.GELU}},
+        {"features_extractor_kwargs": {"solver": "dopri5"}},
+    ],
+)
+def test_other_settings_are_left_to_sb3(kwargs: dict[str, Any]) -> None:
+    actions, in_pytorch = acted(agent(**kwargs))
+    assert in_pytorch == len(actions)
+
+
+def test_images_and_other_precisions_are_left_to_sb3() -> None:
+    model = make(SAC, walk(observation="image", action_space=BOX), history_length=2)
+    assert acted(model, 3)[1] == 3
+    model = agent()
+    model.policy.actor.double()
+    env = model.get_env()
+    observation = env.reset()
+    for _ in range(3):
+        assert model.predict(observation, deterministic=True)[0].dtype == np.float64
+        observation, *_ = env.step(np.zeros((2, *TWO.shape), np.float32))
+
+
+def test_a_subclass_is_left_to_sb3() -> None:
+    """It may choose otherwise."""
+
+    class Halved(SACHistoryPolicy):
+        def _predict(self, observation: Any, deterministic: bool = False) -> Any:
+            return 0.5 * super()._predict(observation, deterministic)
+
+    model = agent(policy=Halved)
+    assert acted(model)[1] == 12
+
+
+@given(
+    events=st.lists(st.sampled_from(["weights", "learn", "copy", "load", "mode"]), max_size=5), seed=st.integers(0, 9)
+)
+def test_nothing_is_stale(events: list[str], seed: int) -> None:
+    model = agent(SAC)
+    model.learn(12)
+    for event in events:
+        if event == "weights":
+            with th.no_grad():
+                for weight in model.policy.actor.parameters():
+                    weight.mul_(1.1)
+        elif event == "learn":
+            model.learn(10, reset_num_timesteps=False)
+        elif event == "copy":
+            distributions = [
+                vars(part)["action_dist"] for part in model.policy.modules() if "action_dist" in vars(part)
+            ]
+            model.policy = copy.deepcopy(model.policy, {id(each): copy.copy(each) for each in distributions})
+            model._create_aliases()
+        elif event == "load":
+            model.policy.load_state_dict(copy.deepcopy(model.policy.state_dict()))
+        else:
+            model.policy.set_training_mode(True)
+        actions, in_pytorch = acted(model, 4)
+        assert in_pytorch <= 1
+        same(actions, acted_in_pytorch(model, steps=4))
+
+
+def test_what_is_wrong_is_said_as_ever() -> None:
+    model = agent()
+    observation = model.get_env().reset()
+    with pytest.raises(ValueError, match="Unexpected observation shape"):
+        model.predict(observation[:, 1:], deterministic=True)
+    with pytest.raises(ValueError, match="mixing Gym API"):
+        model.predict((observation, {}), deterministic=True)
+    with pytest.raises(ValueError, match=r"a count of 0\.5"):
+        model.predict(observation * 0.5, deterministic=True)
+    np.testing.assert_array_equal(model.predict(observation[0], deterministic=True)[0].shape, TWO.shape)
+    with th.no_grad():
+        model.policy.actor.mu.bias.fill_(np.nan)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Expected parameter loc"):
+            model.predict(observation, deterministic=True)
+
+
+def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
+    for algorithm in ALGORITHMS:
+        model = agent(algorithm)
+        assert type(model.policy) in HISTORY_POLICIES.values()
+        model.save(tmp_path / "model")
+        loaded = algorithm.load(tmp_path / "model", model.get_env(), device="cpu")
+        assert type(loaded.policy) is type(model.policy)
+        same(acted(loaded)[0], acted(model)[0])
+
+
+def test_one_environment_after_another() -> None:
+    """As an evaluation between the steps of a rollout."""
+    model = agent(SAC)
+    envs = [model.get_env(), VecHistory(walk(1, seed=9, action_space=TWO), history_length=3)]
+    observations = [env.reset() for env in envs]
+    for _ in range(5):
+        for place, env in enumerate(envs):
+            observation = observations[place]
+            actions = model.predict(observation, deterministic=True)[0]
+            with patch.object(HistoryPolicy, "_in_numpy", return_value=None):
+                same([actions], [model.predict(observation, deterministic=True)[0]])
+            observations[place] = env.step(actions)[0]
