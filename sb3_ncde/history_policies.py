@@ -11,6 +11,7 @@ import numpy as np
 from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
 from sb3_contrib.tqc.policies import Actor as TQCActor
 from sb3_contrib.tqc.policies import TQCPolicy
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from stable_baselines3.sac.policies import Actor as SACActor
@@ -22,8 +23,9 @@ from sb3_ncde.history.window_rule import Array
 from sb3_ncde.known_layers import KnownLayers, Network, hooks_of, run
 from sb3_ncde.torch_layers import NCDEExtractor, check_count
 
-_ACTING = ("forward", "_predict", "extract_features", "get_action_dist_params")
+_ACTING = {"forward", "_predict", "extract_features", "get_action_dist_params", "actions_from_params", "mode"}
 """Methods of which an instance may have one of its own."""
+_FLOAT32 = {np.dtype(np.float32)}
 
 
 class HistoryPolicy(BasePolicy):
@@ -39,6 +41,8 @@ class HistoryPolicy(BasePolicy):
     """Of that module."""
     network_names: ClassVar[tuple[str, ...]]
     """Of its networks."""
+    told: ClassVar[tuple[str, ...]]
+    """Names of the modules that SB3 tells to act: targets are not among them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,46 +66,50 @@ class HistoryPolicy(BasePolicy):
 
     def _in_numpy(self, observation: Any) -> Array | None:
         """Return the best actions, (N, *shape), or None: PyTorch has to choose them, or SB3 to say what is wrong."""
-        if not isinstance(observation, np.ndarray) or observation.ndim != 2:
+        if type(observation) is not np.ndarray or observation.dtype != np.float32 or observation.ndim != 2:
             return None
         modules: Any = self._modules
         actor = modules[self.actor_name]
         if observation.shape[1:] != self.observation_space.shape or not self._knows(actor):
             return None
+        networks, _ = self._layers.in_numpy()
+        if self._layers.types != _FLOAT32:
+            return None
         if self.training:
             self.set_training_mode(False)
-        for module in modules.values():  # SB3 tells all modules at every call, and only these care
-            if "features_extractor" in module._modules:
-                module._modules["features_extractor"].train(False)
+        for name in self.told:  # at every call, as SB3 does
+            modules[name]._modules["features_extractor"].train(False)
         check_count(observation[:, 0])
-        seen = actor._modules["features_extractor"].follow(observation)
+        # It is kept, and the caller may write to it.
+        seen = actor._modules["features_extractor"].follow(observation.copy())
         if seen is None:
             return None
-        networks, _ = self._layers.in_numpy()
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
             actions = self._choose(networks, seen)
-        if not np.isfinite(np.add.reduce(actions, axis=None)):
-            return None  # which PyTorch's distributions refuse
+        if actions is None:
+            return None
         actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
         return self.unscale_action(actions) if self.squash_output else actions
 
     def _knows(self, actor: Any) -> bool:
         """Return whether the module that chooses actions is as SB3 and this package have made it, and on the host."""
-        if type(self) not in _KNOWN or type(actor) is not self.actor_class or getattr(actor, "use_sde", False):
+        if type(self) not in _KNOWN or type(actor) is not self.actor_class:
             return False
-        modules = actor._modules
+        modules, distribution = actor._modules, actor.__dict__.get("action_dist")
+        # Of a Gaussian whose noise depends on the state, or a user's.
+        if distribution is not None and type(distribution) is not SquashedDiagGaussianDistribution:
+            return False
         extractor = modules["features_extractor"]
-        if type(extractor) is not NCDEExtractor or any(map(any, (hooks_of(actor), hooks_of(extractor)))):
+        if type(extractor) is not NCDEExtractor or any(hooks_of(actor)) or any(hooks_of(extractor)):
             return False
-        if any(not module.__dict__.keys().isdisjoint(_ACTING) for module in (self, actor, extractor)):
+        if extractor.encoder.increment_scale.scale.device.type != "cpu":
             return False
-        networks = [modules[name] for name in self.network_names]
-        if not self._layers.know(*networks):
+        if any(not _ACTING.isdisjoint(vars(part)) for part in (self, actor, extractor, distribution) if part):
             return False
-        return bool(self._layers.parts[0][0].weight.device.type == "cpu")
+        return self._layers.know(*(modules[name] for name in self.network_names))
 
-    def _choose(self, networks: list[Network], seen: Array) -> Array:
-        """Return the best actions, (N, size), of a Box between -1 and 1.
+    def _choose(self, networks: list[Network], seen: Array) -> Array | None:
+        """Return the best actions, (N, size) of a Box between -1 and 1, or (N,); None: SB3 has to refuse them.
 
         :param networks: those of :attr:`network_names`
         :param seen: by them, (N, features_dim)
@@ -112,11 +120,16 @@ class HistoryPolicy(BasePolicy):
 class _Squashed(HistoryPolicy):
     """Actions are the tanh of a Gaussian (Haarnoja et al. 2018, arXiv:1812.05905), the best that of its mean."""
 
-    actor_name, network_names = "actor", ("latent_pi", "mu")
+    actor_name, network_names, told = "actor", ("latent_pi", "mu", "log_std"), ("actor", "critic")
 
-    def _choose(self, networks: list[Network], seen: Array) -> Array:
-        hidden, mean = networks
-        best: Array = np.tanh(run(mean, run(hidden, seen)))
+    def _choose(self, networks: list[Network], seen: Array) -> Array | None:
+        hidden, mean, spread = networks
+        latent = run(hidden, seen)
+        means, log_std = run(mean, latent), run(spread, latent)
+        # A sum is finite only where all of its numbers are. What is not a number PyTorch's distribution refuses.
+        if not np.isfinite(np.add.reduce(means, axis=None) + np.add.reduce(log_std, axis=None)):
+            return None
+        best: Array = np.tanh(means)
         return best
 
 
@@ -135,7 +148,7 @@ class TQCHistoryPolicy(_Squashed, TQCPolicy):
 class TD3HistoryPolicy(HistoryPolicy, TD3Policy):
     """That of TD3 and DDPG. Noise is added by the algorithm."""
 
-    actor_class, actor_name, network_names = TD3Actor, "actor", ("mu",)
+    actor_class, actor_name, network_names, told = TD3Actor, "actor", ("mu",), ("actor", "critic")
 
     def _choose(self, networks: list[Network], seen: Array) -> Array:
         return run(networks[0], seen)
@@ -144,7 +157,7 @@ class TD3HistoryPolicy(HistoryPolicy, TD3Policy):
 class DQNHistoryPolicy(HistoryPolicy, DQNPolicy):
     """DQN's. Random actions are the algorithm's."""
 
-    actor_class, actor_name, network_names = QNetwork, "q_net", ("q_net",)
+    actor_class, actor_name, network_names, told = QNetwork, "q_net", ("q_net",), ("q_net",)
 
     def _choose(self, networks: list[Network], seen: Array) -> Array:
         best: Array = run(networks[0], seen).argmax(axis=1)
@@ -154,7 +167,8 @@ class DQNHistoryPolicy(HistoryPolicy, DQNPolicy):
 class QRDQNHistoryPolicy(HistoryPolicy, QRDQNPolicy):
     """QR-DQN's. Random actions are the algorithm's."""
 
-    actor_class, actor_name, network_names = QuantileNetwork, "quantile_net", ("quantile_net",)
+    actor_class, actor_name = QuantileNetwork, "quantile_net"
+    network_names = told = ("quantile_net",)
 
     def _choose(self, networks: list[Network], seen: Array) -> Array:
         quantiles = run(networks[0], seen).reshape(len(seen), self.quantile_net.n_quantiles, -1)

@@ -1,4 +1,4 @@
-"""Networks of SB3 in NumPy, while an agent acts: those that are made of linear layers and activations alone."""
+"""Networks of SB3 that are made of linear layers and activations alone: computed without calling the modules."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +26,7 @@ class KnownLayers:
 
     def __init__(self) -> None:
         self.parts: list[list[Any]] = []
+        self.types: set[np.dtype[Any]] = set()  # of the numbers of the networks in NumPy
         self._modules: tuple[Any, ...] = ()
         self._types: list[type[Any]] = []
         self._known = False
@@ -41,19 +42,20 @@ class KnownLayers:
         """
         # By the modules' dictionaries a look takes a fraction of the time of one by their attributes.
         parts = [[*network._modules.values()] if type(network) is nn.Sequential else [network] for network in networks]
-        modules = tuple(module for part in parts for module in part)
+        layers = [layer for part in parts for layer in part]
+        modules = (*layers, *networks)
         # A layer that is parametrized (torch.nn.utils.parametrize) remains, but is of another type.
         if modules != self._modules or [*map(type, modules)] != self._types:
             self._modules, self._types = modules, [*map(type, modules)]
             self.parts = parts
-            self._known = all(kind is nn.Linear or kind in ACTIVATIONS for kind in self._types)
+            self._known = all(type(layer) is nn.Linear or type(layer) in ACTIVATIONS for layer in layers)
             self._host = HostWeights([[part for part in parts if type(part) is nn.Linear] for parts in self.parts])
             self._networks = []
-            self._hooks = [hooks for module in (*modules, *networks) for hooks in hooks_of(module)]
+            self._hooks = [hooks for module in modules for hooks in hooks_of(module)]
         if any(self._hooks):
             self._modules = ()  # pruning and weight norms hook in, and change where the weights are
             return False
-        return self._known and not any("forward" in module.__dict__ for module in (*modules, *networks))
+        return self._known and not any("forward" in module.__dict__ for module in modules)
 
     def in_numpy(self, others: Sequence[th.Tensor] = ()) -> tuple[list[Network], list[Array]]:
         """Return the networks that are known, and other tensors beside them, in NumPy.
@@ -62,6 +64,7 @@ class KnownLayers:
         """
         if self._host.renewed(*others) or not self._networks:
             groups = list(self._host.arrays())
+            self.types = self._host.types
             of_layers = len(self.parts)
             self._others = groups[of_layers:]
             layers = iter([layer for group in groups[:of_layers] for layer in group])

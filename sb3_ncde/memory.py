@@ -46,10 +46,10 @@ def with_memory(
             replay_buffer_class=HistoryReplayBuffer,
         )
 
-    with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks, and
-    for these and QR-DQN with one of :data:`sb3_ncde.history_policies.HISTORY_POLICIES`, which makes deterministic
-    actions of one environment in less time. An
-    environment of an evaluation has to be wrapped in VecHistory with the same arguments.
+    with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks. In
+    place of the MlpPolicy of these and of QR-DQN stands one of :mod:`sb3_ncde.history_policies`: the same policy, which
+    acts deterministically in less time. An environment of an evaluation has to be wrapped in VecHistory with the same
+    arguments.
 
     :param algorithm: SAC, TD3, DDPG, DQN, TQC, QRDQN, CrossQ, PPO, A2C, TRPO, MaskablePPO, ...
     :param env: an environment, its id, or several in a VecEnv. A VecNormalize is inside, VecHistory is put around it

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sb3_contrib import QRDQN, TQC
 from stable_baselines3 import DDPG, DQN, SAC, TD3
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 from torch.nn.utils import parametrizations, prune
@@ -106,11 +107,44 @@ def _patch(policy: Any) -> None:
     policy.actor.get_action_dist_params = lambda obs: (of_class(obs)[0] * 0.5, *of_class(obs)[1:])
 
 
+def _hook_on_spread(policy: Any) -> None:
+    policy.actor.log_std.register_forward_hook(lambda module, inputs, out: out)
+
+
+def _hook_on_another_container(policy: Any) -> None:
+    policy.actor.latent_pi = nn.Sequential(*policy.actor.latent_pi)
+    policy.actor.latent_pi.register_forward_hook(lambda module, inputs, out: out * 0.5)
+
+
+class Halved(SquashedDiagGaussianDistribution):
+    """Whose best action is another one."""
+
+    def mode(self) -> th.Tensor:
+        return 0.5 * super().mode()
+
+
+def _another_distribution(policy: Any) -> None:
+    policy.actor.action_dist = Halved(2)
+
+
 def _replace(policy: Any) -> None:
     policy.actor.latent_pi = nn.Sequential(*policy.actor.latent_pi, nn.GELU())
 
 
-@pytest.mark.parametrize("change", [_prune, _norm, _hook, _hook_on_extractor, _patch, _replace])
+CHANGES = [
+    _prune,
+    _norm,
+    _hook,
+    _hook_on_extractor,
+    _hook_on_spread,
+    _hook_on_another_container,
+    _patch,
+    _another_distribution,
+    _replace,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_is_not_known_is_left_to_sb3(change: Callable[[Any], None]) -> None:
     """And noticed at the next step."""
     model = agent()
@@ -119,7 +153,7 @@ def test_what_is_not_known_is_left_to_sb3(change: Callable[[Any], None]) -> None
     change(model.policy)
     actions, in_pytorch = acted(model)
     assert in_pytorch == len(actions)
-    assert not np.allclose(actions, before)
+    assert change is _hook_on_spread or not np.allclose(actions, before)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +184,11 @@ def test_images_and_other_precisions_are_left_to_sb3() -> None:
 def test_a_subclass_is_left_to_sb3() -> None:
     """It may choose otherwise."""
 
-    class Halved(SACHistoryPolicy):
+    class HalvedPolicy(SACHistoryPolicy):
         def _predict(self, observation: Any, deterministic: bool = False) -> Any:
             return 0.5 * super()._predict(observation, deterministic)
 
-    model = agent(policy=Halved)
+    model = agent(policy=HalvedPolicy)
     assert acted(model)[1] == 12
 
 
@@ -197,10 +231,18 @@ def test_what_is_wrong_is_said_as_ever() -> None:
         model.predict(observation * 0.5, deterministic=True)
     np.testing.assert_array_equal(model.predict(observation[0], deterministic=True)[0].shape, TWO.shape)
     with th.no_grad():
+        model.policy.actor.log_std.bias.fill_(np.nan)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Expected parameter scale"):
+            model.predict(observation, deterministic=True)
+    with th.no_grad():
         model.policy.actor.mu.bias.fill_(np.nan)
     for _ in range(2):
         with pytest.raises(ValueError, match="Expected parameter loc"):
             model.predict(observation, deterministic=True)
+    model.policy.actor.mu.double()
+    with pytest.raises(RuntimeError, match="dtype"):
+        model.predict(observation, deterministic=True)
 
 
 def test_it_is_saved_and_loaded(tmp_path: Path) -> None:

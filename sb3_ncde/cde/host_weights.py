@@ -60,6 +60,11 @@ class HostWeights:
         self._pointers = pointers if shared else []
         return True
 
+    @property
+    def types(self) -> set[np.dtype[Any]]:
+        """Of the arrays."""
+        return {array.dtype for array in self._arrays}
+
     def numbers(self) -> bytes:
         """Return all numbers, one after the other."""
         return b"".join(self._arrays)  # type: ignore[arg-type]  # arrays are buffers

@@ -20,11 +20,12 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
     ``previous_action``, ``previous_reward`` and ``action_times_reward``; any other observation becomes a Dict, with the
     key ``observation``.
 
-    :param env: an environment with Box, Discrete, MultiDiscrete (of one dimension) or MultiBinary actions
+    :param env: an environment with Box, Discrete, MultiDiscrete (of one dimension) or MultiBinary actions; with any
+        others its reward can be shown alone
     :param reward: whether the reward is shown as well
     :param product: whether the product of action and reward is
-    :param action: whether the action is. Without it the reward can be shown alone, of actions of any kind
-    :raises TypeError: for other actions
+    :param action: whether the action is
+    :raises TypeError: for other actions, if they are shown
     :raises ValueError: if nothing is shown, the observation has one of the keys already, or the environment is wrapped
         in another one
     """
