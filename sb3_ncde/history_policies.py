@@ -1,18 +1,21 @@
-"""Policies of off-policy algorithms whose deterministic actions are chosen in NumPy, from histories.
+"""Policies of off-policy algorithms that read histories in less time: when they act deterministically, and learn.
 
 For one environment PyTorch spends its time in the calls: SB3's ``predict`` takes longer for a few layers than the
-encoder does for its step. Whatever is not known here goes through the policy's modules as ever, and so do samples: a
-training is that of SB3's own policy, bit for bit.
+encoder does for its step. Here both are in NumPy. Whatever is not known goes through the policy's modules as ever, and
+so do samples. SAC and TQC compute gradients that they throw away, those of the critic in the actor's loss; here they
+are not computed. A training is that of SB3's own policy, bit for bit.
 """
 
 from typing import Any, ClassVar
 
 import numpy as np
+import torch as th
 from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
 from sb3_contrib.tqc.policies import Actor as TQCActor
+from sb3_contrib.tqc.policies import Critic as TQCCritic
 from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.sac.policies import SACPolicy
@@ -117,6 +120,33 @@ class HistoryPolicy(BasePolicy):
         raise NotImplementedError
 
 
+class _Critic(BaseModel):
+    """A critic that learns from its own loss alone. SB3 throws away what the actor's loss would teach it."""
+
+    def forward(self, obs: Any, actions: th.Tensor) -> Any:
+        """Return the values of actions; if an actor has chosen them to learn from, with gradients for it alone.
+
+        :param obs: histories, (rows, P)
+        :param actions: (rows, A)
+        """
+        weights = [] if actions.grad_fn is None else [weight for weight in self.parameters() if weight.requires_grad]
+        try:
+            for weight in weights:
+                weight.requires_grad_(False)
+            return super().forward(obs, actions)
+        finally:
+            for weight in weights:
+                weight.requires_grad_(True)
+
+
+class _SACCritic(_Critic, ContinuousCritic):
+    pass
+
+
+class _TQCCritic(_Critic, TQCCritic):
+    pass
+
+
 class _Squashed(HistoryPolicy):
     """Actions are the tanh of a Gaussian (Haarnoja et al. 2018, arXiv:1812.05905), the best that of its mean."""
 
@@ -138,11 +168,19 @@ class SACHistoryPolicy(_Squashed, SACPolicy):
 
     actor_class = SACActor
 
+    def make_critic(self, features_extractor: Any = None) -> ContinuousCritic:
+        """Return a critic that learns from its own loss alone."""
+        return _SACCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+
 
 class TQCHistoryPolicy(_Squashed, TQCPolicy):
     """TQC's."""
 
     actor_class = TQCActor
+
+    def make_critic(self, features_extractor: Any = None) -> TQCCritic:
+        """Return a critic that learns from its own loss alone."""
+        return _TQCCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
 
 
 class TD3HistoryPolicy(HistoryPolicy, TD3Policy):
@@ -183,5 +221,5 @@ HISTORY_POLICIES: dict[type[BasePolicy], type[HistoryPolicy]] = {
     DQNPolicy: DQNHistoryPolicy,
     QRDQNPolicy: QRDQNHistoryPolicy,
 }
-"""By SB3's."""
+"""By SB3's. They are for these algorithms as SB3 has them: another may learn from what these throw away."""
 _KNOWN = frozenset(HISTORY_POLICIES.values())

@@ -5,8 +5,8 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import gymnasium as gym
-from sb3_contrib import ARS, TQC, RecurrentPPO
-from stable_baselines3 import DQN, SAC, TD3
+from sb3_contrib import ARS, QRDQN, TQC, RecurrentPPO
+from stable_baselines3 import DDPG, DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -23,6 +23,8 @@ from sb3_ncde.vec_history import VecHistory, refuse_normalized_histories
 
 FUSED = (SAC, TD3, TQC, DQN)
 """Algorithms whose optimizer is PyTorch's Adam as it is; the others have settings of their own for it."""
+IN_LESS_TIME = (SAC, TQC, TD3, DDPG, DQN, QRDQN)
+"""Algorithms whose policy is one of :mod:`sb3_ncde.history_policies`; not a subclass, which may learn otherwise."""
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
 
@@ -47,9 +49,8 @@ def with_memory(
         )
 
     with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks. In
-    place of the MlpPolicy of these and of QR-DQN stands one of :mod:`sb3_ncde.history_policies`: the same policy, which
-    acts deterministically in less time. An environment of an evaluation has to be wrapped in VecHistory with the same
-    arguments.
+    place of the MlpPolicy of :data:`IN_LESS_TIME` stands one of :mod:`sb3_ncde.history_policies`, which does the same
+    in less time. An environment of an evaluation has to be wrapped in VecHistory with the same arguments.
 
     :param algorithm: SAC, TD3, DDPG, DQN, TQC, QRDQN, CrossQ, PPO, A2C, TRPO, MaskablePPO, ...
     :param env: an environment, its id, or several in a VecEnv. A VecNormalize is inside, VecHistory is put around it
@@ -91,11 +92,17 @@ def with_memory(
         of_policy = given.get("features_extractor_kwargs") or {}
         given["features_extractor_kwargs"] = of_policy | features_extractor_kwargs
     _check_policy(algorithm, policy, defaults | given, env)
-    named: Any = algorithm.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
-    policy = HISTORY_POLICIES.get(named, policy)
     if issubclass(algorithm, FUSED) and "optimizer_class" not in given:
         defaults["optimizer_kwargs"] = {"fused": True}
-    return algorithm(policy, env, policy_kwargs=defaults | given, **kwargs)
+    return algorithm(_in_less_time(algorithm, policy), env, policy_kwargs=defaults | given, **kwargs)
+
+
+def _in_less_time(algorithm: type[BaseAlgorithm], policy: str | type[Any]) -> str | type[Any]:
+    """Return the policy that does the same as another in less time, if there is one."""
+    if algorithm not in IN_LESS_TIME:
+        return policy
+    named: Any = algorithm.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+    return HISTORY_POLICIES.get(named, policy)
 
 
 def _with_histories(env: str | gym.Env[Any, Any] | VecEnv, arguments: dict[str, Any]) -> VecEnv:

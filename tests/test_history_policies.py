@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,10 +17,11 @@ from sb3_contrib import QRDQN, TQC
 from stable_baselines3 import DDPG, DQN, SAC, TD3
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from sb3_ncde import VecHistory
+from sb3_ncde import VecHistory, memory, with_memory
 from sb3_ncde.history_policies import HISTORY_POLICIES, HistoryPolicy, SACHistoryPolicy
 from tests.test_extractor import BOX, CONTINUOUS, make, walk
 
@@ -82,6 +84,47 @@ def test_numpy_and_pytorch_act_alike(algorithm: Any, n_envs: int) -> None:
 def test_samples_are_those_of_sb3(algorithm: Any) -> None:
     actions, in_pytorch = acted(agent(algorithm), deterministic=False)
     assert in_pytorch == len(actions)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "shared"),
+    [*product(ALGORITHMS[:4], (False, True)), *((algorithm, None) for algorithm in ALGORITHMS[4:])],
+)
+def test_a_training_is_that_of_sb3s_policy(algorithm: Any, shared: bool | None) -> None:
+    """Bit for bit, though no gradients are computed that it throws away."""
+    space: spaces.Space[Any] = TWO if algorithm in CONTINUOUS else spaces.Discrete(3)
+    kwargs = {} if shared is None else {"share_features_extractor": shared}
+    models = []
+    for swapped in (HISTORY_POLICIES, {}):
+        with patch.object(memory, "HISTORY_POLICIES", swapped):
+            model = make(algorithm, walk(2, action_space=copy.deepcopy(space)), policy_kwargs=kwargs)
+        models.append(model.learn(60))
+    ours, theirs = models
+    assert type(ours.policy) is not type(theirs.policy)
+    for name, weight in ours.policy.state_dict().items():
+        assert th.equal(weight, theirs.policy.state_dict()[name]), name
+
+
+def test_the_critic_keeps_the_gradients_of_its_own_loss() -> None:
+    """SB3 adds those of the actor's loss, and throws all of them away; a callback sees them between."""
+    model = agent(gradient_steps=1)
+    model.learn(20)
+    critic, seen = model.critic, []
+    with patch.object(critic.optimizer, "step", lambda: seen.append([p.grad.clone() for p in critic.parameters()])):
+        model.train(1, 8)
+    assert all(weight.requires_grad for weight in critic.parameters())
+    for gradient, weight in zip(seen[-1], critic.parameters(), strict=True):
+        assert th.equal(gradient, weight.grad)
+
+
+def test_an_algorithm_of_a_user_has_sb3s_policy() -> None:
+    """It may learn from what SAC throws away."""
+
+    class Other(SAC):
+        pass
+
+    env = walk(action_space=TWO)
+    assert type(with_memory(Other, env, history_length=2, device="cpu").policy) is SACPolicy
 
 
 def _prune(policy: Any) -> None:
