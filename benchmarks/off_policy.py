@@ -78,7 +78,10 @@ class Task(NamedTuple):
 
 
 def _mujoco(name: str, make: Maker) -> Task:
-    """Return the task of a body that is shown as an environment shows it."""
+    """Return a task of MuJoCo.
+
+    :param make: makes what all but the full state see
+    """
     full = partial(make_body, name, shows_action=False, sensors={}, everything=True)
     return Task(SAC, MUJOCO_SETTINGS, QUARTERS[100_000], make, full)
 
@@ -86,7 +89,7 @@ def _mujoco(name: str, make: Maker) -> Task:
 QUARTERS = {steps: tuple(steps * part // 4 for part in range(1, 5)) for steps in (20_000, 40_000, 50_000, 100_000)}
 SHOWN = {task: partial(gym.make, env_id) for task, (env_id, *_) in TASKS.items()}
 HIDDEN = {task: partial(gym.make, f"{OURS}{task}NoVel-v1") for task in TASKS}
-RUNS = {
+RUNS: dict[str, Task] = {
     "Pendulum": Task(SAC, f"{OURS}PendulumNoVel-v1", QUARTERS[20_000], HIDDEN["Pendulum"], SHOWN["Pendulum"]),
     # The previous action is not shown: SAC learns more slowly with it (NOTES.md).
     "IrregularPendulum": Task(
@@ -108,7 +111,6 @@ RUNS = {
 }
 RUNS |= {name: _mujoco(name, partial(make_positions, name)) for name in MUJOCO}
 RUNS |= {f"{name}Reward": _mujoco(name, partial(make_rewarded, name)) for name in MUJOCO}
-"""By name. The agents of the full state are the same with the reward and without."""
 
 
 def settings(task: Task) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -113,9 +113,10 @@ class Heads:
             return False
         hidden: dict[str, Any] = extractor._modules
         actor, critic = hidden["policy_net"], hidden["value_net"]
-        if not type(actor) is type(critic) is nn.Sequential:
+        action, value = parts["action_net"], parts["value_net"]
+        if not type(actor) is type(critic) is nn.Sequential or not type(action) is type(value) is nn.Linear:
             return False
-        return self._layers.know(actor, parts["action_net"], critic, parts["value_net"])
+        return self._layers.know(actor, action, critic, value)
 
     def _renew(self) -> None:
         """Look where the parameters are."""

@@ -6,6 +6,8 @@ so do samples. SAC and TQC compute gradients that they throw away, those of the 
 are not computed. A training is that of SB3's own policy, bit for bit.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,8 +28,18 @@ from sb3_ncde.history.window_rule import Array
 from sb3_ncde.known_layers import KnownLayers, Network, hooks_of, run
 from sb3_ncde.torch_layers import NCDEExtractor, check_count
 
-_ACTING = {"forward", "_predict", "extract_features", "get_action_dist_params", "actions_from_params", "mode"}
-"""Methods of which an instance may have one of its own."""
+_ACTING = {
+    "forward",
+    "_predict",
+    "obs_to_tensor",
+    "extract_features",
+    "get_action_dist_params",
+    "proba_distribution",
+    "actions_from_params",
+    "get_actions",
+    "mode",
+}
+"""Methods of SB3 on the way to an action, of which an instance may have one of its own."""
 _FLOAT32 = {np.dtype(np.float32)}
 
 
@@ -41,11 +53,11 @@ class HistoryPolicy(BasePolicy):
     actor_class: ClassVar[type[Any]]
     """Of the module that chooses actions."""
     actor_name: ClassVar[str]
-    """Of that module."""
+    """Its name in the policy."""
     network_names: ClassVar[tuple[str, ...]]
-    """Of its networks."""
-    told: ClassVar[tuple[str, ...]]
-    """Names of the modules that SB3 tells to act: targets are not among them."""
+    """The names of its networks."""
+    acting_names: ClassVar[tuple[str, ...]]
+    """The names of the modules that SB3 tells to act: targets are not among them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,7 +71,8 @@ class HistoryPolicy(BasePolicy):
         :param observation: histories of VecHistory, (N, P), or one, (P,)
         :param state: of a recurrent policy, which this one is not
         :param episode_start: is not read
-        :param deterministic: whether to take the most likely actions instead of samples
+        :param deterministic: whether to take the actor's best actions instead of samples. Where it is False PyTorch
+            chooses them, also for algorithms that sample nothing here (TD3, DQN)
         :raises ValueError: for what is no history
         """
         actions = self._in_numpy(observation) if deterministic else None
@@ -76,12 +89,12 @@ class HistoryPolicy(BasePolicy):
         if observation.shape[1:] != self.observation_space.shape or not self._knows(actor):
             return None
         networks, _ = self._layers.in_numpy()
-        if self._layers.types != _FLOAT32:
+        if self._layers.dtypes != _FLOAT32:
             return None
         if self.training:
             self.set_training_mode(False)
-        for name in self.told:  # at every call, as SB3 does
-            modules[name]._modules["features_extractor"].train(False)
+        for name in self.acting_names:  # at every call, as SB3 does
+            modules[name].features_extractor.train(False)
         check_count(observation[:, 0])
         # It is kept, and the caller may write to it.
         seen = actor._modules["features_extractor"].follow(observation.copy())
@@ -107,12 +120,16 @@ class HistoryPolicy(BasePolicy):
             return False
         if extractor.encoder.increment_scale.scale.device.type != "cpu":
             return False
-        if any(not _ACTING.isdisjoint(vars(part)) for part in (self, actor, extractor, distribution) if part):
+        parts = (self, actor, extractor, *(() if distribution is None else (distribution,)))
+        if any(not _ACTING.isdisjoint(vars(part)) for part in parts):
+            return False
+        # A critic may have been compiled, or left out.
+        if not all(isinstance(self._modules.get(name), BaseModel) for name in self.acting_names):
             return False
         return self._layers.know(*(modules[name] for name in self.network_names))
 
     def _choose(self, networks: list[Network], seen: Array) -> Array | None:
-        """Return the best actions, (N, size) of a Box between -1 and 1, or (N,); None: SB3 has to refuse them.
+        """Return the best actions, (N, size) of a Box between -1 and 1, or (N,); None: PyTorch has to choose them.
 
         :param networks: those of :attr:`network_names`
         :param seen: by them, (N, features_dim)
@@ -123,40 +140,47 @@ class HistoryPolicy(BasePolicy):
 class _Critic(BaseModel):
     """A critic that learns from its own loss alone. SB3 throws away what the actor's loss would teach it."""
 
-    def forward(self, obs: Any, actions: th.Tensor) -> Any:
-        """Return the values of actions; if an actor has chosen them to learn from, with gradients for it alone.
+    @contextmanager
+    def _learning_of(self, actions: th.Tensor) -> Iterator[None]:
+        """Give no weight a gradient within, where an actor has chosen the actions and learns from their values.
 
-        :param obs: histories, (rows, P)
         :param actions: (rows, A)
         """
-        weights = [] if actions.grad_fn is None else [weight for weight in self.parameters() if weight.requires_grad]
+        weights = self.parameters() if actions.grad_fn is not None else ()
+        frozen = [weight for weight in weights if weight.requires_grad and weight.is_leaf]
         try:
-            for weight in weights:
+            for weight in frozen:
                 weight.requires_grad_(False)
-            return super().forward(obs, actions)
+            yield
         finally:
-            for weight in weights:
+            for weight in frozen:
                 weight.requires_grad_(True)
 
 
 class _SACCritic(_Critic, ContinuousCritic):
-    pass
+    def forward(self, obs: Any, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """Return the values of actions, (rows, 1) of each network; see SB3's."""
+        with self._learning_of(actions):
+            return super().forward(obs, actions)
 
 
 class _TQCCritic(_Critic, TQCCritic):
-    pass
+    def forward(self, obs: Any, action: th.Tensor) -> th.Tensor:
+        """Return the quantiles of the values of actions, (rows, networks, quantiles); see sb3-contrib's."""
+        with self._learning_of(action):
+            return super().forward(obs, action)
 
 
 class _Squashed(HistoryPolicy):
     """Actions are the tanh of a Gaussian (Haarnoja et al. 2018, arXiv:1812.05905), the best that of its mean."""
 
-    actor_name, network_names, told = "actor", ("latent_pi", "mu", "log_std"), ("actor", "critic")
+    actor_name, network_names, acting_names = "actor", ("latent_pi", "mu", "log_std"), ("actor", "critic")
 
     def _choose(self, networks: list[Network], seen: Array) -> Array | None:
         hidden, mean, spread = networks
         latent = run(hidden, seen)
         means, log_std = run(mean, latent), run(spread, latent)
-        # A sum is finite only where all of its numbers are. What is not a number PyTorch's distribution refuses.
+        # A sum is finite only where all of its numbers are. NaN is for PyTorch's distribution to refuse.
         if not np.isfinite(np.add.reduce(means, axis=None) + np.add.reduce(log_std, axis=None)):
             return None
         best: Array = np.tanh(means)
@@ -164,7 +188,7 @@ class _Squashed(HistoryPolicy):
 
 
 class SACHistoryPolicy(_Squashed, SACPolicy):
-    """SAC's."""
+    """SAC's. Not for a subclass of SAC whose critic learns through actions that the actor has chosen."""
 
     actor_class = SACActor
 
@@ -174,7 +198,7 @@ class SACHistoryPolicy(_Squashed, SACPolicy):
 
 
 class TQCHistoryPolicy(_Squashed, TQCPolicy):
-    """TQC's."""
+    """TQC's. Not for a subclass of TQC whose critic learns through actions that the actor has chosen."""
 
     actor_class = TQCActor
 
@@ -186,7 +210,7 @@ class TQCHistoryPolicy(_Squashed, TQCPolicy):
 class TD3HistoryPolicy(HistoryPolicy, TD3Policy):
     """That of TD3 and DDPG. Noise is added by the algorithm."""
 
-    actor_class, actor_name, network_names, told = TD3Actor, "actor", ("mu",), ("actor", "critic")
+    actor_class, actor_name, network_names, acting_names = TD3Actor, "actor", ("mu",), ("actor", "critic")
 
     def _choose(self, networks: list[Network], seen: Array) -> Array:
         return run(networks[0], seen)
@@ -195,7 +219,8 @@ class TD3HistoryPolicy(HistoryPolicy, TD3Policy):
 class DQNHistoryPolicy(HistoryPolicy, DQNPolicy):
     """DQN's. Random actions are the algorithm's."""
 
-    actor_class, actor_name, network_names, told = QNetwork, "q_net", ("q_net",), ("q_net",)
+    actor_class, actor_name = QNetwork, "q_net"
+    network_names = acting_names = ("q_net",)
 
     def _choose(self, networks: list[Network], seen: Array) -> Array:
         best: Array = run(networks[0], seen).argmax(axis=1)
@@ -206,7 +231,7 @@ class QRDQNHistoryPolicy(HistoryPolicy, QRDQNPolicy):
     """QR-DQN's. Random actions are the algorithm's."""
 
     actor_class, actor_name = QuantileNetwork, "quantile_net"
-    network_names = told = ("quantile_net",)
+    network_names = acting_names = ("quantile_net",)
 
     def _choose(self, networks: list[Network], seen: Array) -> Array:
         quantiles = run(networks[0], seen).reshape(len(seen), self.quantile_net.n_quantiles, -1)

@@ -26,7 +26,7 @@ class KnownLayers:
 
     def __init__(self) -> None:
         self.parts: list[list[Any]] = []
-        self.types: set[np.dtype[Any]] = set()  # of the numbers of the networks in NumPy
+        self.dtypes: set[np.dtype[Any]] = set()  # of all that is in NumPy
         self._modules: tuple[Any, ...] = ()
         self._types: list[type[Any]] = []
         self._known = False
@@ -38,7 +38,7 @@ class KnownLayers:
     def know(self, *networks: Any) -> bool:
         """Return whether networks are of known layers, with no hook on any; :attr:`parts` are then their layers.
 
-        :param networks: always as many, each a Sequential or one layer
+        :param networks: the same number at every call, each a Sequential or one layer
         """
         # By the modules' dictionaries a look takes a fraction of the time of one by their attributes.
         parts = [[*network._modules.values()] if type(network) is nn.Sequential else [network] for network in networks]
@@ -49,7 +49,7 @@ class KnownLayers:
             self._modules, self._types = modules, [*map(type, modules)]
             self.parts = parts
             self._known = all(type(layer) is nn.Linear or type(layer) in ACTIVATIONS for layer in layers)
-            self._host = HostWeights([[part for part in parts if type(part) is nn.Linear] for parts in self.parts])
+            self._host = HostWeights([[layer for layer in part if type(layer) is nn.Linear] for part in parts])
             self._networks = []
             self._hooks = [hooks for module in modules for hooks in hooks_of(module)]
         if any(self._hooks):
@@ -60,11 +60,11 @@ class KnownLayers:
     def in_numpy(self, others: Sequence[th.Tensor] = ()) -> tuple[list[Network], list[Array]]:
         """Return the networks that are known, and other tensors beside them, in NumPy.
 
-        :param others: always as many
+        :param others: the same number at every call
         """
         if self._host.renewed(*others) or not self._networks:
             groups = list(self._host.arrays())
-            self.types = self._host.types
+            self.dtypes = self._host.dtypes
             of_layers = len(self.parts)
             self._others = groups[of_layers:]
             layers = iter([layer for group in groups[:of_layers] for layer in group])

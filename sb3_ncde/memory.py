@@ -49,12 +49,12 @@ def with_memory(
         )
 
     with PyTorch's fused Adam for :data:`FUSED`, which makes the same steps in less time for such small networks. In
-    place of the MlpPolicy of :data:`IN_LESS_TIME` stands one of :mod:`sb3_ncde.history_policies`, which does the same
+    place of "MlpPolicy" of :data:`IN_LESS_TIME` stands one of :mod:`sb3_ncde.history_policies`, which does the same
     in less time. An environment of an evaluation has to be wrapped in VecHistory with the same arguments.
 
     :param algorithm: SAC, TD3, DDPG, DQN, TQC, QRDQN, CrossQ, PPO, A2C, TRPO, MaskablePPO, ...
     :param env: an environment, its id, or several in a VecEnv. A VecNormalize is inside, VecHistory is put around it
-    :param policy: of the algorithm
+    :param policy: of the algorithm; a class is taken as it is
     :param policy_kwargs: of the policy
     :param features_extractor_kwargs: of :class:`sb3_ncde.NCDEExtractor`
     :param kwargs: of :class:`sb3_ncde.VecHistory` and of the algorithm
@@ -98,10 +98,10 @@ def with_memory(
 
 
 def _in_less_time(algorithm: type[BaseAlgorithm], policy: str | type[Any]) -> str | type[Any]:
-    """Return the policy that does the same as another in less time, if there is one."""
-    if algorithm not in IN_LESS_TIME:
+    """Return the policy that does the same as one that was named, in less time, if there is one."""
+    if algorithm not in IN_LESS_TIME or not isinstance(policy, str):
         return policy
-    named: Any = algorithm.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+    named: Any = algorithm.policy_aliases.get(policy)
     return HISTORY_POLICIES.get(named, policy)
 
 

@@ -58,7 +58,7 @@ def act(policy: NCDEPolicy, n_envs: int = 3, deterministic: bool = False) -> tup
     th.manual_seed(7)
     if policy.use_sde:
         policy.reset_noise(n_envs)
-    observations, dtype = th.randn(n_envs, 2), policy.value_net.weight.dtype
+    observations, dtype = th.randn(n_envs, 2), next(policy.value_net.parameters()).dtype
     state = empty(policy, n_envs, dtype)
     with th.no_grad(), patch.object(Heads, "act", autospec=True, side_effect=Heads.act) as used:
         actions, values, log_prob, _ = policy.forward(
@@ -170,6 +170,10 @@ def a_hook(policy: NCDEPolicy) -> None:
     policy.mlp_extractor.value_net.register_forward_hook(lambda module, inputs, output: output + 1)
 
 
+def several_layers_for_one(policy: Any) -> None:
+    policy.value_net = nn.Sequential(nn.ReLU(), policy.value_net)
+
+
 def a_layer_of_another_type(policy: NCDEPolicy) -> None:
     policy.mlp_extractor.policy_net[1] = nn.Softsign()
 
@@ -222,6 +226,7 @@ CHANGES = [
     own_hidden_layers,
     a_parametrized_layer,
     a_hook,
+    several_layers_for_one,
     a_layer_of_another_type,
     another_container,
     no_container,

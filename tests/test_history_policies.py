@@ -80,8 +80,8 @@ def test_numpy_and_pytorch_act_alike(algorithm: Any, n_envs: int) -> None:
     same(actions, acted_in_pytorch(model))
 
 
-@pytest.mark.parametrize("algorithm", [SAC, DQN])
-def test_samples_are_those_of_sb3(algorithm: Any) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_samples_are_left_to_sb3(algorithm: Any) -> None:
     actions, in_pytorch = acted(agent(algorithm), deterministic=False)
     assert in_pytorch == len(actions)
 
@@ -93,11 +93,14 @@ def test_samples_are_those_of_sb3(algorithm: Any) -> None:
 def test_a_training_is_that_of_sb3s_policy(algorithm: Any, shared: bool | None) -> None:
     """Bit for bit, though no gradients are computed that it throws away."""
     space: spaces.Space[Any] = TWO if algorithm in CONTINUOUS else spaces.Discrete(3)
-    kwargs = {} if shared is None else {"share_features_extractor": shared}
+    kwargs: dict[str, Any] = {"policy_kwargs": {} if shared is None else {"share_features_extractor": shared}}
+    if algorithm in (SAC, TQC):
+        kwargs |= {"gradient_steps": 2, "use_sde": shared}
+        kwargs["policy_kwargs"]["n_critics"] = 3
     models = []
     for swapped in (HISTORY_POLICIES, {}):
         with patch.object(memory, "HISTORY_POLICIES", swapped):
-            model = make(algorithm, walk(2, action_space=copy.deepcopy(space)), policy_kwargs=kwargs)
+            model = make(algorithm, walk(2, action_space=copy.deepcopy(space)), **copy.deepcopy(kwargs))
         models.append(model.learn(60))
     ours, theirs = models
     assert type(ours.policy) is not type(theirs.policy)
@@ -105,16 +108,23 @@ def test_a_training_is_that_of_sb3s_policy(algorithm: Any, shared: bool | None) 
         assert th.equal(weight, theirs.policy.state_dict()[name]), name
 
 
-def test_the_critic_keeps_the_gradients_of_its_own_loss() -> None:
-    """SB3 adds those of the actor's loss, and throws all of them away; a callback sees them between."""
-    model = agent(gradient_steps=1)
+@pytest.mark.parametrize("algorithm", [SAC, TQC])
+def test_the_critic_keeps_the_gradients_of_its_own_loss(algorithm: Any) -> None:
+    """SB3 adds those of the actor's loss, and throws all of them away."""
+    model = agent(algorithm, gradient_steps=3)
     model.learn(20)
     critic, seen = model.critic, []
-    with patch.object(critic.optimizer, "step", lambda: seen.append([p.grad.clone() for p in critic.parameters()])):
+    frozen = critic.q_networks[0][0].weight.requires_grad_(False)
+    learning = [weight for weight in critic.parameters() if weight is not frozen]
+    with patch.object(critic.optimizer, "step", lambda: seen.append([weight.grad.clone() for weight in learning])):
         model.train(1, 8)
-    assert all(weight.requires_grad for weight in critic.parameters())
-    for gradient, weight in zip(seen[-1], critic.parameters(), strict=True):
+    assert all(gradient.any() for gradient in seen[0][:2])
+    for gradient, weight in zip(seen[0], learning, strict=True):
+        assert weight.grad is not None
         assert th.equal(gradient, weight.grad)
+    with pytest.raises(ValueError, match="Histories of 1 numbers"):
+        critic(th.zeros(1, 1), model.actor.log_std.bias[None] * 2)
+    assert {id(weight) for weight in critic.parameters() if weight.requires_grad} == {*map(id, learning)}
 
 
 def test_an_algorithm_of_a_user_has_sb3s_policy() -> None:
@@ -217,11 +227,10 @@ def test_images_and_other_precisions_are_left_to_sb3() -> None:
     assert acted(model, 3)[1] == 3
     model = agent()
     model.policy.actor.double()
-    env = model.get_env()
-    observation = env.reset()
-    for _ in range(3):
+    observation = model.get_env().reset()
+    for _ in range(2):
+        assert model.policy._in_numpy(observation) is None
         assert model.predict(observation, deterministic=True)[0].dtype == np.float64
-        observation, *_ = env.step(np.zeros((2, *TWO.shape), np.float32))
 
 
 def test_a_subclass_is_left_to_sb3() -> None:
@@ -260,6 +269,8 @@ def test_nothing_is_stale(events: list[str], seed: int) -> None:
             model.policy.set_training_mode(True)
         actions, in_pytorch = acted(model, 4)
         assert in_pytorch <= 1
+        acting = (model.policy, model.actor, model.critic, model.actor.features_extractor)
+        assert not any(part.training for part in acting)
         same(actions, acted_in_pytorch(model, steps=4))
 
 
@@ -301,12 +312,16 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_one_environment_after_another() -> None:
     """As an evaluation between the steps of a rollout."""
     model = agent(SAC)
-    envs = [model.get_env(), VecHistory(walk(1, seed=9, action_space=TWO), history_length=3)]
+    envs = [model.get_env(), VecHistory(walk(2, seed=9, action_space=TWO), history_length=3)]
     observations = [env.reset() for env in envs]
-    for _ in range(5):
-        for place, env in enumerate(envs):
-            observation = observations[place]
-            actions = model.predict(observation, deterministic=True)[0]
-            with patch.object(HistoryPolicy, "_in_numpy", return_value=None):
-                same([actions], [model.predict(observation, deterministic=True)[0]])
-            observations[place] = env.step(actions)[0]
+    other = agent(SAC)
+    with patch.object(BasePolicy, "predict", autospec=True, side_effect=BasePolicy.predict) as in_pytorch:
+        for _ in range(4):
+            for place, env in enumerate(envs):
+                for _ in range(3):
+                    observation = observations[place]
+                    actions = model.predict(observation, deterministic=True)[0]
+                    expected = other.policy._predict(th.from_numpy(observation), deterministic=True).numpy(force=True)
+                    same([actions], [other.policy.unscale_action(expected.reshape(2, *TWO.shape))])
+                    observations[place] = env.step(actions)[0]
+    assert in_pytorch.call_count == 7  # at each change but the first, where the other environments begin episodes

@@ -17,7 +17,7 @@ ROOMS = (
     "__init__",  # the public names
     "registration",
     "memory",  # all parts together, in one line
-    "history_policies",  # of off-policy algorithms while they act
+    "history_policies",  # of off-policy algorithms
     "policies",  # where SB3 meets the memory
     "buffers",
     "torch_layers",

@@ -61,8 +61,8 @@ class HostWeights:
         return True
 
     @property
-    def types(self) -> set[np.dtype[Any]]:
-        """Of the arrays."""
+    def dtypes(self) -> set[np.dtype[Any]]:
+        """Those of the arrays."""
         return {array.dtype for array in self._arrays}
 
     def numbers(self) -> bytes:

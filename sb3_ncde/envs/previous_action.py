@@ -10,7 +10,7 @@ from sb3_ncde.envs.spaces import BoxWithMissing, Floats
 
 
 class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Shows the previous action, and if asked for its reward, and the product of both.
+    """Shows the previous action, its reward, the product of both, or some of these.
 
     A count of rewards by action, which a bandit asks for, is the sum of that product over time (Duan et al. 2016,
     RL^2, arXiv:1611.02779, show an agent action and reward). Discrete actions are shown one-hot; at the first
@@ -25,7 +25,7 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
     :param reward: whether the reward is shown as well
     :param product: whether the product of action and reward is
     :param action: whether the action is
-    :raises TypeError: for other actions, if they are shown
+    :raises TypeError: for other actions, if they or the product are shown
     :raises ValueError: if nothing is shown, the observation has one of the keys already, or the environment is wrapped
         in another one
     """
@@ -78,13 +78,14 @@ class PreviousAction(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         return self._joined(observation, action, float(reward)), reward, terminated, truncated, info
 
     def _joined(self, observation: Any, action: Any, reward: float) -> Any:
+        encoded = _encode(self.action_space, action) if self.shows_action or self.shows_product else np.zeros(0)
         added: dict[str, Floats] = {}
         if self.shows_action:
-            added["previous_action"] = _encode(self.action_space, action)
+            added["previous_action"] = encoded
         if self.shows_reward:
             added["previous_reward"] = np.array([reward], np.float32)
         if self.shows_product:
-            added["action_times_reward"] = _encode(self.action_space, action) * np.float32(reward)
+            added["action_times_reward"] = encoded * np.float32(reward)
         if self._columns:
             return np.concatenate((np.asarray(observation, np.float32), *added.values()))
         return {**(observation if isinstance(observation, dict) else {"observation": observation}), **added}
