@@ -94,7 +94,7 @@ class HistoryPolicy(BasePolicy):
         if self.training:
             self.set_training_mode(False)
         for name in self.acting_names:  # at every call, as SB3 does
-            modules[name].features_extractor.train(False)
+            modules[name]._modules["features_extractor"].train(False)
         check_count(observation[:, 0])
         # It is kept, and the caller may write to it.
         seen = actor._modules["features_extractor"].follow(observation.copy())
@@ -123,9 +123,10 @@ class HistoryPolicy(BasePolicy):
         parts = (self, actor, extractor, *(() if distribution is None else (distribution,)))
         if any(not _ACTING.isdisjoint(vars(part)) for part in parts):
             return False
-        # A critic may have been compiled, or left out.
-        if not all(isinstance(self._modules.get(name), BaseModel) for name in self.acting_names):
-            return False
+        for name in self.acting_names:  # a critic may have been compiled, or left out
+            module = self._modules.get(name)
+            if module is None or "features_extractor" not in module._modules:
+                return False
         return self._layers.know(*(modules[name] for name in self.network_names))
 
     def _choose(self, networks: list[Network], seen: Array) -> Array | None:

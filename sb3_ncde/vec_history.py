@@ -115,8 +115,9 @@ class VecHistory(VecEnvWrapper):
         """Append an observation to the history of each environment, and look whether it can be meant."""
         flat = self._checked(self._histories, observations, starts)
         self._histories = self._appended(self._histories, flat, starts)
-        elapsed = th.from_numpy(self._histories.packed[:, self._layout.newest.stop - 1])
-        self._guard.watch(th.from_numpy(flat[0]), _as_tensor(starts), elapsed)
+        if self._guard.watches:
+            elapsed = th.from_numpy(self._histories.packed[:, self._layout.newest.stop - 1])
+            self._guard.watch(th.from_numpy(flat[0]), _as_tensor(starts), elapsed)
 
     def _terminal(self, before: Histories, now: Any, lasts: dict[int, Any], dones: npt.NDArray[np.bool_]) -> Array:
         """Return histories, (N, P), which of some environments end with the last observation of an episode.
@@ -149,6 +150,9 @@ class VecHistory(VecEnvWrapper):
     def _checked(self, histories: Histories, observations: Any, starts: npt.NDArray[np.bool_]) -> Flat:
         """Return features and time of observations; raise ValueError for what cannot be appended to histories."""
         features, time = self._flat(observations)
+        with np.errstate(all="ignore"):
+            if not self._guard.timed and np.isfinite(np.add.reduce(features, axis=None)):
+                return features, time  # a sum is finite only where all of its numbers are
         rows = th.from_numpy(np.concatenate((features, time[:, None]), axis=1))
         if isinstance(observations, dict):
             named: Any = {key: th.from_numpy(np.asarray(value)) for key, value in observations.items()}

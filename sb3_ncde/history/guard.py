@@ -22,6 +22,7 @@ class Guard:
     def __init__(self, history: ObservationHistory, arguments: HistoryArguments) -> None:
         self._history = history
         self.timed = arguments.time_key is not None
+        self.watches = self.timed or history.missing_values  # else there is nothing that only shows over many steps
         self._clock = ClockWatch(arguments.time_kind == "timestamp")
         self._dt = arguments.dt
         self._failures = FailureWatch()
