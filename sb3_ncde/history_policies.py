@@ -6,6 +6,7 @@ so do samples. SAC and TQC compute gradients that they throw away, those of the 
 are not computed. A training is that of SB3's own policy, bit for bit.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -129,13 +130,13 @@ class HistoryPolicy(BasePolicy):
                 return False
         return self._layers.know(*(modules[name] for name in self.network_names))
 
+    @abstractmethod
     def _choose(self, networks: list[Network], seen: Array) -> Array | None:
         """Return the best actions, (N, size) of a Box between -1 and 1, or (N,); None: PyTorch has to choose them.
 
         :param networks: those of :attr:`network_names`
         :param seen: by them, (N, features_dim)
         """
-        raise NotImplementedError
 
 
 class _Critic(BaseModel):

@@ -102,7 +102,8 @@ class Stepper:
         """Encode the newest observations of histories that hold them already.
 
         The solutions are carried along from the call before where the histories go on from its; where those had not
-        gone on from the ones before them, they are made anew. Rows that are no step of the same environments, as those
+        gone on from the ones before them, they are made anew. Where all episodes begin there is nothing to go on from,
+        so that an episode is the same whatever was before it. Rows that are no step of the same environments, as those
         of a minibatch, are for one solve of whole windows.
 
         :param packed: of N environments, (N, P)
@@ -114,15 +115,18 @@ class Stepper:
         seen = packed[:, 0].astype(np.int64)
         histories = Histories(packed, layout.rule.phase(seen), empty=False, most=0)
         self._followed = Followed(key, histories, None)
+        starts = seen == 1
+        if starts.all():
+            followed = Followed(key, histories, None)
         if followed is None or followed.histories.packed.shape != packed.shape:
             return None
-        if not (follows(followed.histories.packed, packed, layout) | (seen == 1)).all():
+        if not (starts | follows(followed.histories.packed, packed, layout)).all():
             return None
         newest = packed[:, layout.newest]
         with np.errstate(all="ignore"):  # numbers that overflow become infinite, as in PyTorch
             solutions = followed.solutions
             if solutions is None or followed.weights_key != key:
-                solutions = self._again(followed.histories, seen == 1, weights)
+                solutions = self._again(followed.histories, starts, weights)
             solutions = self._continue(solutions, newest, histories.phase, weights)
             self._followed = Followed(key, histories, solutions)
             return self._read_out(solutions, newest, histories.phase, weights)
