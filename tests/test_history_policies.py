@@ -244,10 +244,81 @@ def test_a_subclass_is_left_to_sb3() -> None:
     assert acted(model)[1] == 12
 
 
-@given(
-    events=st.lists(st.sampled_from(["weights", "learn", "copy", "load", "mode"]), max_size=5), seed=st.integers(0, 9)
-)
-def test_nothing_is_stale(events: list[str], seed: int) -> None:
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("net_arch", [[], [4], [4, 4, 4]])
+def test_heads_of_any_depth(algorithm: Any, net_arch: list[int]) -> None:
+    model = agent(algorithm, policy_kwargs={"net_arch": net_arch})
+    actions, in_pytorch = acted(model, 4)
+    assert in_pytorch == 0
+    same(actions, acted_in_pytorch(model, steps=4))
+
+
+def test_episodes_are_the_same_whatever_was_before() -> None:
+    """Bit for bit: also after episodes in another number of environments, and by an agent that has never acted."""
+    actions = [np.concatenate(acted(agent())[0])]
+    model = agent()
+    other = VecHistory(walk(3, action_space=TWO), history_length=3)
+    model.predict(other.reset(), deterministic=True)
+    actions += [np.concatenate(acted(model)[0]) for _ in range(2)]
+    for again in actions[1:]:
+        np.testing.assert_array_equal(again, actions[0])
+
+
+def test_an_agent_on_a_gpu_and_without_a_critic_is_left_to_sb3() -> None:
+    model = agent()
+    observation = model.get_env().reset()
+    model.policy.critic_target = None
+    assert model.policy._in_numpy(observation) is not None
+    critic, model.policy.critic = model.policy.critic, None
+    assert model.policy._in_numpy(observation) is None
+    model.policy.critic = critic
+    scale = model.policy.actor.features_extractor.encoder.increment_scale
+    scale.scale = scale.scale.to("meta")  # as it would be on a GPU: not on the host
+    assert model.policy._in_numpy(observation) is None
+
+
+def test_memory_of_the_caller_may_be_used_again() -> None:
+    model = agent()
+    env, zeros = model.get_env(), np.zeros((2, *TWO.shape), np.float32)
+    kept = env.reset().copy()
+    for step in range(8):
+        if step % 3 != 1:
+            model.predict(kept, deterministic=True)
+        kept[:] = env.step(zeros)[0]
+    actions, _ = model.predict(kept, deterministic=True)
+    with patch.object(HistoryPolicy, "_in_numpy", return_value=None):
+        same([actions], [agent().predict(kept, deterministic=True)[0]])
+
+
+@pytest.mark.parametrize("algorithm", [SAC, DQN])
+def test_acting_does_to_targets_what_sb3_does(algorithm: Any) -> None:
+    """The scale of a frozen agent stays, and SB3 does not tell targets to act."""
+    model = agent(algorithm)
+    model.learn(60)
+    acting = model.policy.actor if algorithm is SAC else model.policy.q_net
+    for part in (acting, getattr(model.policy, "critic", acting)):
+        part.requires_grad_(False)
+    target = model.policy.critic_target if algorithm is SAC else model.policy.q_net_target
+    scale = acting.features_extractor.encoder.increment_scale.scale.clone()
+    target.train(True)
+    acted(model)
+    assert target.features_extractor.training
+    np.testing.assert_array_equal(acting.features_extractor.encoder.increment_scale.scale, scale)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.ma.MaskedArray])
+def test_other_arrays_are_left_to_sb3(kind: Any) -> None:
+    model = agent()
+    observation = model.get_env().reset()
+    given = np.ma.array(observation) if kind is np.ma.MaskedArray else observation.astype(kind)
+    with patch.object(BasePolicy, "predict", autospec=True, side_effect=BasePolicy.predict) as in_pytorch:
+        actions = model.predict(given, deterministic=True)[0]
+    assert in_pytorch.call_count == 1
+    np.testing.assert_allclose(actions, model.predict(observation, deterministic=True)[0], atol=2e-2)
+
+
+@given(events=st.lists(st.sampled_from(["weights", "learn", "copy", "load", "mode"]), max_size=5))
+def test_nothing_is_stale(events: list[str]) -> None:
     model = agent(SAC)
     model.learn(12)
     for event in events:
