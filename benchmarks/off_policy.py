@@ -110,6 +110,7 @@ RUNS: dict[str, Task] = {
     ),
 }
 RUNS |= {name: _mujoco(name, partial(make_positions, name)) for name in MUJOCO}
+# Their agents of the full state are those of the tasks without the reward, and need not be trained twice.
 RUNS |= {f"{name}Reward": _mujoco(name, partial(make_rewarded, name)) for name in MUJOCO}
 
 
