@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +393,29 @@ def test_acting_changes_nothing() -> None:
     after = model.policy.state_dict()
     assert all(th.equal(before[name], after[name]) for name in before)
     np.testing.assert_allclose(model.predict(obs, deterministic=True)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO, MaskablePPO, SAC])
+def test_an_encoder_begins_as_pytorch_has_it(algorithm: Any) -> None:
+    """SB3's orthogonal weights, with larger rows and no biases, are for heads."""
+    model = make(algorithm)
+    for extractor in extractors(model):
+        for layer in extractor.modules():
+            if isinstance(layer, nn.Linear):
+                bound = layer.in_features**-0.5
+                assert 0.0 < layer.weight.abs().max() <= bound
+                assert layer.bias is None or 0.0 < layer.bias.abs().max() <= bound
+    if algorithm is not SAC:
+        first = model.policy.mlp_extractor.policy_net[0]
+        th.testing.assert_close(first.weight @ first.weight.T, 2.0 * th.eye(16))
+        assert not first.bias.any()
+
+
+def test_what_else_is_applied_reaches_the_encoder() -> None:
+    policy = make(PPO).policy
+    seen: list[nn.Module] = []
+    policy.apply(partial(list.append, seen))
+    assert set(seen) == set(policy.modules())
 
 
 def test_images_go_through_their_extractor_observation_by_observation() -> None:
