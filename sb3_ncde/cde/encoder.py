@@ -118,7 +118,9 @@ class NeuralCDE(nn.Module):
         """Apply a function to all modules, but for SB3's orthogonal initialization, which is for heads.
 
         Its weights are larger than those that PyTorch begins with, and z then changes too much: PPO on irregular
-        CartPole had 379 with it, and 429 without (benchmarks/NOTES.md).
+        CartPole had 379 with it, and 434 without (benchmarks/NOTES.md).
+
+        :param fn: called with each module, the encoder last
         """
         if isinstance(fn, partial) and fn.func is BasePolicy.init_weights:
             return self
