@@ -117,10 +117,10 @@ class NeuralCDE(nn.Module):
     def apply(self, fn: Callable[[nn.Module], None]) -> "NeuralCDE":
         """Apply a function to all modules, but for SB3's orthogonal initialization, which is for heads.
 
-        Its weights are larger than those that PyTorch begins with, and z then changes too much: PPO on irregular
-        CartPole had 379 with it, and 434 without (benchmarks/NOTES.md).
+        With it PPO on irregular CartPole had 379, and 434 with the weights that PyTorch begins with, three agents each
+        (benchmarks/NOTES.md). What a policy of a user's own has in place of it does reach the encoder.
 
-        :param fn: called with each module, the encoder last
+        :param fn: called with each module, the encoder last; with none, if it is SB3's
         """
         if isinstance(fn, partial) and fn.func is BasePolicy.init_weights:
             return self
