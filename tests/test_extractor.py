@@ -399,16 +399,24 @@ def test_acting_changes_nothing() -> None:
 def test_an_encoder_begins_as_pytorch_has_it(algorithm: Any) -> None:
     """SB3's orthogonal weights, with larger rows and no biases, are for heads."""
     model = make(algorithm)
-    for extractor in extractors(model):
-        for layer in extractor.modules():
-            if isinstance(layer, nn.Linear):
-                bound = layer.in_features**-0.5
-                assert 0.0 < layer.weight.abs().max() <= bound
-                assert layer.bias is None or 0.0 < layer.bias.abs().max() <= bound
+    layers = [layer for each in extractors(model) for layer in each.modules() if isinstance(layer, nn.Linear)]
+    assert len(layers) >= 5
+    for layer in layers:
+        bound = layer.in_features**-0.5
+        assert 0.0 < layer.weight.abs().max() <= bound
+        assert layer.bias is None or 0.0 < layer.bias.abs().max() <= bound
     if algorithm is not SAC:
         first = model.policy.mlp_extractor.policy_net[0]
         th.testing.assert_close(first.weight @ first.weight.T, 2.0 * th.eye(16))
         assert not first.bias.any()
+
+
+def test_what_sees_each_observation_begins_as_sb3_has_it() -> None:
+    (extractor,) = extractors(make(PPO, walk(observation="image", action_space=spaces.Discrete(3))))
+    last = extractor.extractor.linear[0]
+    th.testing.assert_close(last.weight.T @ last.weight, 2.0 * th.eye(last.in_features))
+    assert not last.bias.any()
+    assert extractor.encoder.initial[0].bias.any()
 
 
 def test_what_else_is_applied_reaches_the_encoder() -> None:

@@ -117,7 +117,7 @@ class Stepper:
         self._followed = Followed(key, histories, None)
         starts = seen == 1
         if starts.all():
-            followed = Followed(key, histories, None)
+            followed = self._followed
         if followed is None or followed.histories.packed.shape != packed.shape:
             return None
         if not (starts | follows(followed.histories.packed, packed, layout)).all():
