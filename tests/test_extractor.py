@@ -412,7 +412,8 @@ def test_an_encoder_begins_as_pytorch_has_it(algorithm: Any) -> None:
 
 
 def test_what_sees_each_observation_begins_as_sb3_has_it() -> None:
-    (extractor,) = extractors(make(PPO, walk(observation="image", action_space=spaces.Discrete(3))))
+    model = make(PPO, walk(observation="image", action_space=spaces.Discrete(3)))
+    extractor: Any = model.policy.features_extractor
     last = extractor.extractor.linear[0]
     th.testing.assert_close(last.weight.T @ last.weight, 2.0 * th.eye(last.in_features))
     assert not last.bias.any()

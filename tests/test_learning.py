@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,20 @@ def test_ncde_policy_has_the_whole_of_its_entry() -> None:
         given = model.policy_kwargs
         assert {key: given[key] for key in ("history_length", "log_std_init") if key in given} == expected
         assert model.policy.net_arch == {"pi": [64, 64], "vf": [64, 64]}
+
+
+def test_ppo_with_memory_has_the_memory_of_an_entry() -> None:
+    model, env, _ = make(TASKS["irregular Pendulum"], AGENTS["PPO, memory, NCDEPolicy's settings"], 0)
+    policy: Any = model.policy
+    ours: Any = make(TASKS["irregular Pendulum"], AGENTS["NCDEPolicy"], 0)[0].policy
+    space = policy.observation_space
+    assert isinstance(space, HistorySpace)
+    assert env.observation_space == space
+    for given in (space.arguments, policy.features_extractor.encoder.arguments):
+        for field in fields(given):
+            assert getattr(given, field.name) == getattr(ours.arguments, field.name)
+    assert sum(map(th.numel, policy.parameters())) == sum(map(th.numel, ours.parameters()))
+    assert (policy.use_sde, policy.log_std_init) == (ours.use_sde, ours.log_std_init) == (True, -0.5)
 
 
 def test_no_two_runs_train_in_the_same_episodes() -> None:

@@ -1,7 +1,7 @@
 """The agents: an algorithm, what of a task it is shown, and whose settings it has."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 from comparison.settings import Chosen, choose, shared
 from comparison.tasks import TASKS, Sensors, Task
 from sb3_ncde import VecHistory, with_memory
+from sb3_ncde.cde.arguments import EncoderArguments
+from sb3_ncde.history.arguments import HistoryArguments
 from sb3_ncde.normalize import VecNormalizeObserved
 from sb3_ncde.presets import lerax
 
@@ -91,6 +93,9 @@ AGENTS = {
         algorithm="sac", view="features", frames=SAC_LENGTH, rank=1, most_seeds=5, steps_per_second=110
     ),
     "SAC, sees everything": Agent(algorithm="sac", view="everything", rank=1, most_seeds=5, steps_per_second=110),
+    "PPO, memory, NCDEPolicy's settings": Agent(
+        algorithm="ppo", view="sensors", ours=True, only=WITH_AN_ENTRY, rank=2, most_seeds=5, steps_per_second=1200
+    ),
     "MlpLstmPolicy 64, NCDEPolicy's settings": Agent(
         algorithm="ppo_lstm",
         view="features",
@@ -157,8 +162,9 @@ def environments(
         )
     if agent.frames > 1:  # what is not there yet is 0, as in the RL Zoo, which stacks what is normalised
         env = VecFrameStack(env, agent.frames)
-    if agent.algorithm == "sac" and agent.view == "sensors":
-        return VecHistory(env, history_length=SAC_LENGTH, **remembered(task))
+    if agent.view == "sensors" and agent.algorithm != "ppo_lstm":
+        length = {"history_length": SAC_LENGTH} if agent.algorithm == "sac" else _of(HistoryArguments, chosen)
+        return VecHistory(env, **length | remembered(task))
     return env
 
 
@@ -182,12 +188,21 @@ def remembered(task: Task) -> dict[str, Any]:
     return arguments | ({"missing_values": True} if task.missing else {})
 
 
+def _of(arguments: type[Any], chosen: Chosen) -> dict[str, Any]:
+    """Return what an entry's ``policy_kwargs`` say of the history, or of the encoder."""
+    known = {each.name for each in fields(arguments)}
+    return {name: value for name, value in chosen.model["policy_kwargs"].items() if name in known}
+
+
 def _make_model(task: Task, agent: Agent, chosen: Chosen, env: VecEnv, seed: int) -> BaseAlgorithm:
     kwargs: dict[str, Any] = {**chosen.model, "seed": seed}
     entry, own = kwargs.pop("policy_kwargs"), dict(agent.policy_kwargs)
     if agent.algorithm == "sac":
         make_sac = with_memory if agent.view == "sensors" else _without_memory
         return make_sac(SAC, env, policy_kwargs=entry, **kwargs)
+    if agent.algorithm == "ppo" and agent.view == "sensors":
+        encoder = _of(EncoderArguments, chosen)
+        return with_memory(PPO, env, features_extractor_kwargs=encoder, policy_kwargs=shared(entry), **kwargs)
     if agent.algorithm == "ppo":
         return PPO("MlpPolicy", env, policy_kwargs=shared(entry) if agent.ours else entry, **kwargs)
     if agent.view != "sensors":
