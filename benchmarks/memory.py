@@ -92,6 +92,7 @@ N_ENVS = 16
 
 AGENTS: dict[str, Callable[..., BaseAlgorithm]] = {
     "NCDEPolicy, traces": partial(RecurrentPPO, "NCDEPolicy"),
+    "NCDEPolicy, traces, unit": partial(RecurrentPPO, "NCDEPolicy"),
     "traces alone": partial(RecurrentPPO, "NCDEPolicy"),
     "MlpLstmPolicy 64": partial(RecurrentPPO, "MlpLstmPolicy"),
     "stacked frames": partial(PPO, "MlpPolicy"),
@@ -102,6 +103,7 @@ def policy_kwargs(task: Task, agent: str) -> dict[str, Any]:
     """Return what an agent's policy is given."""
     own: dict[str, dict[str, Any]] = {
         "NCDEPolicy, traces": {"traces": True, **task.window},
+        "NCDEPolicy, traces, unit": {"traces": True, **task.window, "feature_norm": "unit"},
         "traces alone": {"traces": True, "history_length": 1},
         "MlpLstmPolicy 64": {"lstm_hidden_size": 64},
     }
